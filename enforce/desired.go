@@ -1,0 +1,44 @@
+package enforce
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/netcurtain/netcurtain/devices"
+)
+
+// Desired is the whole of what the kernel shall do for us. Setting the same
+// Desired twice changes nothing.
+type Desired struct {
+	LAN          []string // interfaces behind which the devices live: "br-lan"
+	Ports        Ports
+	Marks        Marks
+	NFLOGGroup   uint16
+	InterceptDNS bool          // bring look-ups to us (still gated by @alive)
+	Unfiltered   []devices.MAC // mode off: their look-ups are left alone, their flows not logged
+	Guarded      []devices.MAC // TCP 80 and 443 go to the proxy; QUIC and known resolvers refused
+	Cut          []devices.MAC // no internet, even when we are dead
+	Exempt       []netip.Addr  // our own upstreams on the LAN, a second resolver in the house: never redirected
+}
+
+// Ports are our own listeners, each with its one owner.
+type Ports struct {
+	DNS         uint16 // look-ups sent to the router, rewritten without tracking
+	DNSRedirect uint16 // look-ups to hard-coded resolvers, and over TCP, by NAT
+	HTTPProxy   uint16
+	TLSProxy    uint16
+}
+
+// Marks are single bits, used with themselves as mask.
+type Marks struct {
+	Deliver uint32 // set by TPROXY, routed to the local table
+	Ours    uint32 // set on every socket that the daemon opens
+	Table   int    // number of the routing table and priority of its rule
+}
+
+// Block refuses one device one address until it expires.
+type Block struct {
+	MAC  devices.MAC
+	Addr netip.Addr
+	For  time.Duration
+}

@@ -1,0 +1,3 @@
+// Package enforce makes the kernel obey: our nftables tables, policy route,
+// conntrack deletes and sysctls, each put back when we stop.
+package enforce

@@ -1,0 +1,30 @@
+package dissect
+
+import "github.com/netcurtain/netcurtain/flow"
+
+// Result is what a flow's own bytes say. It never holds payload.
+type Result struct {
+	App        string          // "tls", "quic", "http", "mqtt", "dns", …; "unknown"
+	ServerName string          // lower case, no port, no trailing dot; "" when there is none
+	NameFrom   string          // "sni", "host", "qname", "dhcp" or ""
+	Protection flow.Protection // zero: Can't tell
+	Reason     string          // why, in plain words for a person
+	Harmless   bool            // clear, but of no concern: NTP, OCSP, connectivity checks, LAN discovery
+	TLS        *TLS            // set for TLS, QUIC and DTLS
+	// Credentials says which kind of credential travelled readable ("http-basic",
+	// "mqtt-password", …), never the credential itself.
+	Credentials string
+	// Path is the first HTTP request's method and path class ("GET /api"), cut
+	// at the query, at most two segments; for the proxy's rules and the page.
+	Path string
+}
+
+// TLS is what a handshake shows to anybody on the way.
+type TLS struct {
+	Version     string   // negotiated, else the highest offered: "1.3", "1.2", …; "" when not seen
+	QUICVersion string   // "1", "2", "draft-29", "gquic-46", …; "" for TLS over TCP
+	ALPN        []string // as offered
+	Cipher      uint16   // negotiated; 0 when not seen
+	ECH         bool     // encrypted_client_hello offered and the name is the outer one
+	Hello       bool     // a ClientHello was read
+}

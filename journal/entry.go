@@ -1,0 +1,61 @@
+package journal
+
+import (
+	"time"
+
+	"github.com/netcurtain/netcurtain/atlas"
+	"github.com/netcurtain/netcurtain/devices"
+	"github.com/netcurtain/netcurtain/flow"
+	"github.com/netcurtain/netcurtain/flow/dissect"
+	"github.com/netcurtain/netcurtain/internal/dnsname"
+	"github.com/netcurtain/netcurtain/policy"
+)
+
+// Entry is one thing that happened. Exactly one of Lookup, Flow and Event is
+// set. Entries are immutable: readers share the pointers.
+type Entry struct {
+	At     time.Time
+	Device devices.ID       // "" for the house itself
+	Log    devices.LogLevel // the device's level when it happened; every reader that keeps or shows names obeys it
+	Lookup *Lookup
+	Flow   *Flow
+	Event  *Event
+}
+
+// Lookup is one DNS question and what became of it.
+type Lookup struct {
+	Name        dnsname.Name
+	Type        uint16
+	Rcode       int // as the device got it
+	Verdict     policy.Verdict
+	Destination atlas.Destination
+	Latency     time.Duration
+	Redirected  bool // was sent to a hard-coded resolver
+}
+
+// Flow is one flow that ended, or a carried connection that closed.
+type Flow struct {
+	flow.Flow
+	Seen        dissect.Result
+	Destination atlas.Destination
+	Verdict     policy.Verdict
+	Proxied     bool // carried by our proxy
+}
+
+// EventKind names the rare events, which outlive the rest.
+type EventKind string
+
+const (
+	EventNewDevice       EventKind = "new-device"
+	EventFirstContact    EventKind = "first-contact"    // with an organisation
+	EventReadableSecret  EventKind = "readable-secret"  // a credential travelled readable
+	EventSideDoor        EventKind = "side-door"        // hard-coded resolver, DoT, DoH
+	EventHealth          EventKind = "health"           // something of ours broke or mended
+	EventHouseholdChange EventKind = "household-change" // a person changed something
+)
+
+// Event is one rare event in plain words.
+type Event struct {
+	Kind EventKind
+	Text string
+}

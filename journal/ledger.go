@@ -1,0 +1,116 @@
+package journal
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/netcurtain/netcurtain/devices"
+)
+
+// The shapes below are what can be asked of the ledger: the store answers with
+// them, pages and JSON show them. Out is from the device to the outside.
+
+// DeviceTotals is what one device did in a span of time.
+type DeviceTotals struct {
+	Device        devices.ID
+	BytesOut      int64
+	BytesIn       int64
+	Flows         int64
+	ReadableFlows int64 // readable and not harmless
+	ReadableBytes int64 // out, of those
+	Lookups       int64
+	Blocked       int64 // look-ups and connections
+	Organisations []string
+	LastActive    time.Time
+}
+
+// DestinationTotals is what one device did with one destination. For a device
+// that is not logged by name, everything falls into one row without a name.
+type DestinationTotals struct {
+	Name         string // server name, else address text, else ""
+	NameSource   string
+	Organisation string
+	Purpose      string
+	Country      string
+	Breaks       string
+	BytesOut     int64
+	BytesIn      int64
+	Flows        int64
+	Lookups      int64
+	Blocked      int64
+	Readable     int64 // flows
+	Encrypted    int64
+	CannotTell   int64
+	Why          string // newest reason of protection, in words
+	Verdict      string // newest: "allow", "block", "none"; with Reason, Rule, List
+	Reason       string
+	Rule         string
+	List         string
+	First, Last  time.Time
+}
+
+// FlowRow is one finished flow as it was kept.
+type FlowRow struct {
+	ID           int64
+	Device       devices.ID
+	First, Last  time.Time
+	Proto        string
+	Src, Dst     netip.AddrPort
+	App          string
+	Protection   string // "encrypted", "readable", "cannot-tell"
+	Harmless     bool
+	Why          string
+	Name         string
+	NameSource   string
+	TLSVersion   string
+	Organisation string
+	Purpose      string
+	Country      string
+	BytesOut     int64
+	BytesIn      int64
+	PacketsOut   int64
+	PacketsIn    int64
+	Verdict      string
+	Reason       string
+	Rule         string
+	List         string
+	Proxied      bool
+	Credentials  string
+}
+
+// LookupRow is one look-up as it was kept.
+type LookupRow struct {
+	ID           int64
+	At           time.Time
+	Device       devices.ID
+	Name         string
+	Type         uint16
+	Rcode        int
+	Verdict      string
+	Noted        bool
+	Reason       string
+	Rule         string
+	List         string
+	Organisation string
+	Redirected   bool
+}
+
+// EventRow is one rare event as it was kept.
+type EventRow struct {
+	ID     int64
+	At     time.Time
+	Device devices.ID
+	Kind   EventKind
+	Text   string
+}
+
+// Filter narrows what is asked. Zero fields do not narrow. Rows come newest
+// first; Before pages by key (the smallest ID of the page before).
+type Filter struct {
+	Device       devices.ID
+	Since, Until time.Time
+	Readable     bool // flows: readable and not harmless only
+	Blocked      bool // blocked only
+	Before       int64
+	Limit        int // 0 is 100; never more than 1000
+}

@@ -1,0 +1,132 @@
+package policy
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/netcurtain/netcurtain/devices"
+	"github.com/netcurtain/netcurtain/flow"
+	"github.com/netcurtain/netcurtain/internal/dnsname"
+)
+
+// Layer is where in the house the question is asked.
+type Layer uint8
+
+const (
+	LayerDNS    Layer = iota + 1 // a question, before anything was looked up
+	LayerAnswer                  // a name or address inside an answer (cloaking, rebinding)
+	LayerTLS                     // a guarded connection's ClientHello
+	LayerHTTP                    // a guarded connection's request
+	LayerFlow                    // a flow as observed
+)
+
+// String is the word that pages and JSON use.
+func (l Layer) String() string {
+	switch l {
+	case LayerDNS:
+		return "dns"
+	case LayerAnswer:
+		return "answer"
+	case LayerTLS:
+		return "tls"
+	case LayerHTTP:
+		return "http"
+	case LayerFlow:
+		return "flow"
+	}
+	return ""
+}
+
+// Query is everything that a decision may depend on.
+type Query struct {
+	Layer   Layer
+	Now     time.Time // for rules with an end
+	Device  devices.ID
+	Kind    devices.Kind
+	Mode    devices.Mode // how this device is treated
+	Name    dnsname.Name // "" when only an address is known
+	Type    uint16       // DNS type; 0 elsewhere
+	Addr    netip.Addr   // destination, or the address in an answer
+	Port    uint16
+	Proto   flow.Proto
+	Purpose string // from the atlas
+	Country string
+}
+
+// Action is what to do.
+type Action uint8
+
+const (
+	Undecided Action = iota // no rule speaks: the taker lets it pass
+	Allow
+	Block
+)
+
+// String is the word that pages and JSON use.
+func (a Action) String() string {
+	switch a {
+	case Allow:
+		return "allow"
+	case Block:
+		return "block"
+	}
+	return "none"
+}
+
+// Reason is why.
+type Reason uint8
+
+const (
+	ReasonNone        Reason = iota
+	ReasonRule               // the household's own rule
+	ReasonList               // a blocklist or allowlist
+	ReasonMode               // the device's mode (local: no internet)
+	ReasonSideDoor           // encrypted resolver, canary, DDR
+	ReasonRebinding          // a public name with a private address
+	ReasonCloaking           // a CNAME behind an innocent name
+	ReasonSwitchedOff        // the household switched everything off
+)
+
+// String is the word that JSON uses.
+func (r Reason) String() string {
+	switch r {
+	case ReasonRule:
+		return "rule"
+	case ReasonList:
+		return "list"
+	case ReasonMode:
+		return "mode"
+	case ReasonSideDoor:
+		return "side-door"
+	case ReasonRebinding:
+		return "rebinding"
+	case ReasonCloaking:
+		return "cloaking"
+	case ReasonSwitchedOff:
+		return "switched-off"
+	}
+	return ""
+}
+
+// Verdict is a decision. Only this package makes one.
+type Verdict struct {
+	Action Action
+	Reason Reason
+	Rule   string // the rule as somebody wrote it
+	List   string // the list that holds it; "household" for own rules
+	// Noted says that the device is only watched: Action is Allow, though it
+	// would have been Block.
+	Noted bool
+}
+
+// Rule is the household's own: allow or block a name and everything below it,
+// for one device or for the house, for ever or until an end.
+type Rule struct {
+	ID      int64
+	Action  Action
+	Name    dnsname.Name
+	Device  devices.ID // "" is the whole house
+	Until   time.Time  // zero is for ever
+	Created time.Time
+	By      string // who made it: "page", "cli", "api"
+}
