@@ -1,0 +1,2 @@
+// Package uci reads OpenWrt's configuration syntax: sections, options, lists.
+package uci
