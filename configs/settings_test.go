@@ -1,0 +1,87 @@
+package configs_test
+
+import (
+	"net/netip"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/netcurtain/netcurtain/configs"
+	"github.com/netcurtain/netcurtain/internal/dnsname"
+)
+
+var compareAddrs = cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })
+
+func TestShippedFileIsTheDefaults(t *testing.T) {
+	got, err := configs.Parse(strings.NewReader(configs.Shipped), "netcurtain")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(configs.Defaults(), got, compareAddrs); diff != "" {
+		t.Errorf("(-defaults +shipped):\n%s", diff)
+	}
+}
+
+// The commented options say what the defaults are; with the marks removed the
+// file must parse to them, but for the three that only show a form.
+func TestShippedCommentsSayTheDefaults(t *testing.T) {
+	all := regexp.MustCompile(`(?m)^(\t?)#(\t?(config|option|list) )`).ReplaceAllString(configs.Shipped, "$1$2")
+	got, err := configs.Parse(strings.NewReader(all), "netcurtain")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := configs.Defaults()
+	want.DNS.Upstreams = []string{"192.0.2.1"}
+	want.DNS.Rebinding = []dnsname.Name{"plex.direct"}
+	want.Page.Hosts = []string{"netcurtain.lan"}
+	want.Lists = []configs.List{
+		{Name: "my-list", URL: "https://example.org/hosts.txt", Enabled: true},
+		{Name: "own", File: "own.txt", Allow: true},
+	}
+	if diff := cmp.Diff(want, got, compareAddrs); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func TestErrorsNameLineAndRemedy(t *testing.T) {
+	for in, want := range map[string]string{
+		"config dsn\n":                                "f:1: section \"dsn\" is not known: did you mean \"dns\"?",
+		"config dns\noption upstraem 1.1.1.1\n":       "f:2: option \"upstraem\" is not known in section dns: did you mean \"upstream\"?",
+		"config dns\noption port 53\n":                "f:2: port: \"53\": a number from 1024 to 65535 is needed",
+		"config dns\noption block_answer nope\n":      "f:2: block_answer: \"nope\": one of nxdomain, null, nodata, refused is needed",
+		"config dns\noption intercept maybe\n":        "f:2: intercept: \"maybe\": 1 or 0 is needed",
+		"config dns\nlist upstream dns.google\n":      "f:2: upstream: \"dns.google\": an address such as 192.0.2.1, 192.0.2.1:53 or tls://9.9.9.9@dns.quad9.net is needed",
+		"config dns\nconfig dns\n":                    "f:2: section \"dns\" stands twice, first on line 1",
+		"config store\noption age forever\n":          "f:2: age: \"forever\": a time from 1h0m0s to 87600h0m0s such as 90s, 15m, 12h or 7d is needed",
+		"config store\noption bytes 1\n":              "f:2: bytes: \"1\": a size of at least 1024 KB, such as 64MB, is needed",
+		"config store\nlist age 1d\n":                 "f:2: age: takes one value: write option, not list",
+		"config house\nlist lan 'a;b'\n":              "f:2: lan: \"a;b\": the name of an interface such as br-lan is needed (ip link shows them)",
+		"config house\noption state ../x\n":           "f:2: state: \"../x\": a clean absolute path is needed",
+		"config list ads\noption file ../shadow\n":    "f:2: file: \"../shadow\": a file name below the state folder's lists/ is needed, without .. and not absolute\nf:1: list \"ads\" needs either an option url or an option file",
+		"config list\noption file x\n":                "f:1: a list needs a name: config list 'ads'",
+		"config page\noption listen 0.0.0.0:8300\n":   "f: page listen 0.0.0.0:8300: only a loopback address is allowed while the pages have no accounts; reach it with ssh -L",
+		"config dns\noption port 8380\n":              "f: dns port and proxy http_port are both port 8380",
+		"config house\noption mark_ours 0x01000000\n": "f: mark_deliver and mark_ours share a bit: that is a routing loop",
+		"config house\noption whatever 1\noption x 2\n": "f:2: option \"whatever\" is not known in section house: allowed are name, lan, state, volatile, socket, leases, mark_deliver, mark_ours, table, nflog_group\n" +
+			"f:3: option \"x\" is not known in section house: allowed are name, lan, state, volatile, socket, leases, mark_deliver, mark_ours, table, nflog_group",
+	} {
+		_, err := configs.Parse(strings.NewReader(in), "f")
+		if err == nil {
+			t.Errorf("%q: no error, want %q", in, want)
+		} else if diff := cmp.Diff(want, err.Error()); diff != "" {
+			t.Errorf("%q (-want +got):\n%s", in, diff)
+		}
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add(configs.Shipped)
+	f.Add("config dns\n\tlist upstream 'tls://[::1]:853@x'\n\toption block_ttl 1d\n")
+	f.Fuzz(func(t *testing.T, in string) {
+		s, err := configs.Parse(strings.NewReader(in), "f")
+		if err == nil && (!s.Page.Listen.Addr().IsLoopback() || s.House.MarkOurs&s.House.MarkDeliver != 0) {
+			t.Errorf("accepted %q", in)
+		}
+	})
+}
