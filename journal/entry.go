@@ -40,6 +40,7 @@ type Flow struct {
 	Destination atlas.Destination
 	Verdict     policy.Verdict
 	Proxied     bool // carried by our proxy
+	Inbound     bool // opened from outside: the device is the responder, so Orig counts what came in
 }
 
 // EventKind names the rare events, which outlive the rest.

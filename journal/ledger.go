@@ -38,9 +38,10 @@ type DestinationTotals struct {
 	Flows        int64
 	Lookups      int64
 	Blocked      int64
-	Readable     int64 // flows
-	Encrypted    int64
-	CannotTell   int64
+	Readable     int64 // flows; readable and not harmless
+	Harmless     int64 // flows; readable, but of no concern
+	Encrypted    int64 // flows
+	CannotTell   int64 // flows
 	Why          string // newest reason of protection, in words
 	Verdict      string // newest: "allow", "block", "none"; with Reason, Rule, List
 	Reason       string
@@ -93,6 +94,7 @@ type LookupRow struct {
 	List         string
 	Organisation string
 	Redirected   bool
+	Count        int64 // how often the same was asked and answered within a moment
 }
 
 // EventRow is one rare event as it was kept.
@@ -102,6 +104,20 @@ type EventRow struct {
 	Device devices.ID
 	Kind   EventKind
 	Text   string
+}
+
+// DayTotals is what one device did on one day with one organisation: what is
+// left when the ledger's rows are gone.
+type DayTotals struct {
+	Day          time.Time // the day's first moment
+	Device       devices.ID
+	Organisation string // "" when not known, or when the device is not logged by name
+	Protection   string // "encrypted", "readable", "harmless", "cannot-tell"; "" for what is no flow
+	BytesOut     int64
+	BytesIn      int64
+	Flows        int64
+	Lookups      int64
+	Blocked      int64
 }
 
 // Filter narrows what is asked. Zero fields do not narrow. Rows come newest

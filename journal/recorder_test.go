@@ -1,0 +1,130 @@
+package journal_test
+
+import (
+	"fmt"
+	"sync"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/netcurtain/netcurtain/devices"
+	"github.com/netcurtain/netcurtain/journal"
+)
+
+func newRecorder(t testing.TB, reg prometheus.Registerer) *journal.Recorder {
+	t.Helper()
+	r, err := journal.NewRecorder(journal.Config{Registerer: reg})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func entry(i int) journal.Entry {
+	return journal.Entry{Device: devices.ID(fmt.Sprint(i)), Lookup: &journal.Lookup{}}
+}
+
+func TestASlowReaderLosesAndIsCounted(t *testing.T) {
+	reg := prometheus.NewRegistry()
+	r := newRecorder(t, reg)
+	slow, quick := r.Subscribe("slow", 2), r.Subscribe("quick", 10)
+	for i := range 5 {
+		r.Record(entry(i))
+	}
+	if got := slow.Dropped(); got != 3 {
+		t.Errorf("the slow reader missed %d entries, 3 wanted", got)
+	}
+	if got := quick.Dropped(); got != 0 {
+		t.Errorf("the quick reader missed %d entries, none wanted", got)
+	}
+	slow.Close()
+	quick.Close()
+	var order []devices.ID
+	for e := range slow.C {
+		order = append(order, e.Device)
+	}
+	if fmt.Sprint(order) != "[0 1]" {
+		t.Errorf("the slow reader saw %v, the oldest two wanted", order)
+	}
+	if n := len(quick.C); n != 5 {
+		t.Errorf("the quick reader holds %d entries, 5 wanted", n)
+	}
+	want := map[string]float64{"netcurtain_journal_entries_total": 5, "netcurtain_journal_dropped_total": 3}
+	families, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		var sum float64
+		for _, m := range f.GetMetric() {
+			sum += m.GetCounter().GetValue()
+		}
+		if sum != want[f.GetName()] {
+			t.Errorf("%s is %v, %v wanted", f.GetName(), sum, want[f.GetName()])
+		}
+		delete(want, f.GetName())
+	}
+	if len(want) > 0 {
+		t.Errorf("metrics missing: %v", want)
+	}
+}
+
+func TestACloseDuringRecordingIsSafe(t *testing.T) {
+	r := newRecorder(t, nil)
+	var writers, readers sync.WaitGroup
+	stop := make(chan struct{})
+	for range 4 {
+		writers.Go(func() {
+			for i := 0; ; i++ {
+				select {
+				case <-stop:
+					return
+				default:
+					r.Record(entry(i))
+				}
+			}
+		})
+	}
+	for range 4 {
+		readers.Go(func() {
+			for range 200 {
+				s := r.Subscribe("test", 4)
+				for range 8 {
+					<-s.C
+				}
+				s.Close()
+				s.Close()
+				for range s.C {
+				}
+			}
+		})
+	}
+	readers.Wait()
+	close(stop)
+	writers.Wait()
+}
+
+func TestRecordAllocatesNothing(t *testing.T) {
+	r := newRecorder(t, nil)
+	s := r.Subscribe("full", 1)
+	defer s.Close()
+	e := entry(1)
+	if n := testing.AllocsPerRun(1000, func() { r.Record(e) }); n != 0 {
+		t.Errorf("Record allocates %v times, never wanted", n)
+	}
+}
+
+func BenchmarkRecord(b *testing.B) {
+	r := newRecorder(b, nil)
+	s := r.Subscribe("reader", 1024)
+	defer s.Close()
+	go func() {
+		for range s.C {
+		}
+	}()
+	e := entry(1)
+	b.ReportAllocs()
+	for b.Loop() {
+		r.Record(e)
+	}
+}
