@@ -132,18 +132,22 @@ func ParseLogLevel(s string) (LogLevel, error) {
 type Kind string
 
 const (
-	KindUnknown  Kind = ""
-	KindTV       Kind = "tv"
-	KindCamera   Kind = "camera"
-	KindSpeaker  Kind = "speaker"
-	KindToy      Kind = "toy"
-	KindPlug     Kind = "plug"
-	KindHub      Kind = "hub"
-	KindPrinter  Kind = "printer"
-	KindSensor   Kind = "sensor"
-	KindPhone    Kind = "phone"
-	KindTablet   Kind = "tablet"
-	KindComputer Kind = "computer"
+	KindUnknown   Kind = ""
+	KindTV        Kind = "tv"
+	KindCamera    Kind = "camera"
+	KindSpeaker   Kind = "speaker"
+	KindToy       Kind = "toy"
+	KindPlug      Kind = "plug"
+	KindHub       Kind = "hub"
+	KindPrinter   Kind = "printer"
+	KindSensor    Kind = "sensor"
+	KindPhone     Kind = "phone"
+	KindTablet    Kind = "tablet"
+	KindComputer  Kind = "computer"
+	KindLight     Kind = "light"
+	KindConsole   Kind = "console"
+	KindAppliance Kind = "appliance" // vacuum cleaners, thermostats, kitchen and laundry machines
+	KindOther     Kind = "other"     // surely a smart device, but which kind is not known
 )
 
 // Smart reports whether k is a smart device, which is watched. Phones, tablets,
