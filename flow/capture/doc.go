@@ -1,0 +1,2 @@
+// Package capture reads capture files, one packet at a time.
+package capture
