@@ -1,0 +1,9 @@
+// Package personas holds the devices of the demo's house as text files.
+package personas
+
+import "embed"
+
+// Files are the personas, one .txt each.
+//
+//go:embed *.txt
+var Files embed.FS
