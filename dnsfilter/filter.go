@@ -1,0 +1,192 @@
+package dnsfilter
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"time"
+
+	"github.com/coredns/coredns/plugin"
+	"github.com/miekg/dns"
+
+	"github.com/netcurtain/netcurtain/atlas"
+	"github.com/netcurtain/netcurtain/devices"
+	"github.com/netcurtain/netcurtain/internal/dnsname"
+	"github.com/netcurtain/netcurtain/journal"
+	"github.com/netcurtain/netcurtain/policy"
+)
+
+// filter is the plugin: one Server in one CoreDNS chain.
+type filter struct {
+	*Server
+	next plugin.Handler
+}
+
+var _ plugin.Handler = (*filter)(nil)
+
+// Name implements plugin.Handler.
+func (f *filter) Name() string { return "dnsfilter" }
+
+// ServeDNS implements plugin.Handler. It always writes the answer itself or lets
+// the chain below write it, so it always returns success: a returned REFUSED or
+// SERVFAIL would make CoreDNS send a second reply.
+func (f *filter) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg) (int, error) {
+	if len(r.Question) != 1 || r.Opcode != dns.OpcodeQuery {
+		return f.refuse(w, r, dns.RcodeNotImplemented, dns.ExtendedErrorCodeNotSupported, "one question is answered at a time")
+	}
+	q := r.Question[0]
+	if len(q.Name) == len(f.probe) && lower(q.Name) == f.probe {
+		return f.answerProbe(w, r)
+	}
+	client := clientAddr(w)
+	if !f.cfg.Allow(client) {
+		return f.refuse(w, r, dns.RcodeRefused, dns.ExtendedErrorCodeProhibited, "only this household is answered")
+	}
+	name, err := dnsname.Parse(q.Name)
+	if err != nil {
+		// Policy cannot judge what has no normal form, and must not be dodged by it.
+		return f.refuse(w, r, dns.RcodeRefused, dns.ExtendedErrorCodeOther, "the name is too long once written out")
+	}
+	l := &lookup{filter: f, w: w, r: r, q: q, name: name, client: client, start: f.cfg.Now(), device: f.device(client)}
+	return dns.RcodeSuccess, l.serve(ctx)
+}
+
+func (f *filter) refuse(w dns.ResponseWriter, r *dns.Msg, rcode int, code uint16, why string) (int, error) {
+	f.metrics.lookups.WithLabelValues("refused", "").Inc()
+	m := new(dns.Msg).SetRcode(r, rcode)
+	explain(m, r, code, why)
+	return dns.RcodeSuccess, w.WriteMsg(m)
+}
+
+// device is who asks from client. A client that nobody knows is judged as a
+// device without kind or mode, known by its address.
+func (f *filter) device(client netip.Addr) devices.Device {
+	if d, ok := f.cfg.Devices.ByAddr(client); ok {
+		return d
+	}
+	if f.cfg.Resolve != nil {
+		if d, ok := f.cfg.Resolve(client); ok {
+			return d
+		}
+	}
+	return devices.Device{ID: devices.ID(client.String())}
+}
+
+func (s *Server) describe(n dnsname.Name) atlas.Destination {
+	if s.cfg.Describe == nil {
+		return atlas.Destination{}
+	}
+	return s.cfg.Describe(n)
+}
+
+// lookup is one question on its way through the filter.
+type lookup struct {
+	*filter
+	w      dns.ResponseWriter
+	r      *dns.Msg
+	q      dns.Question
+	name   dnsname.Name
+	client netip.Addr
+	start  time.Time
+	device devices.Device
+	dest   atlas.Destination
+}
+
+func (l *lookup) serve(ctx context.Context) error {
+	if l.device.Mode == devices.ModeOff { // neither filtered nor seen
+		_, err := l.pass(ctx, l.w)
+		return err
+	}
+	l.dest = l.describe(l.name)
+	v := l.decide(policy.LayerDNS, l.name, l.q.Qtype, netip.Addr{})
+	switch {
+	case v.Action == policy.Block:
+		return l.write(l.blocked(v), v, policy.LayerDNS)
+	case l.q.Qtype == dns.TypeANY:
+		return l.write(minimalANY(l.r), v, policy.LayerDNS)
+	case !l.cfg.LocalResolver.IsValid() && l.zones.isPrivate(l.name):
+		return l.write(negative(l.r, dns.RcodeNameError, l.name.Parent(), l.cfg.BlockTTL), v, policy.LayerDNS)
+	}
+	tap := &answerTap{ResponseWriter: l.w, lookup: l, verdict: v}
+	rcode, err := l.pass(ctx, tap)
+	if tap.wrote || plugin.ClientWrite(rcode) {
+		return nil
+	}
+	if err != nil {
+		l.log.Debug("no upstream answered", "name", l.name, "err", err)
+	}
+	m := new(dns.Msg).SetRcode(l.r, dns.RcodeServerFailure)
+	explain(m, l.r, dns.ExtendedErrorCodeNoReachableAuthority, "no upstream resolver answered")
+	return l.write(m, v, policy.LayerDNS)
+}
+
+// pass hands the question to the rest of the chain, without the options that
+// are meant for us alone: client subnet, cookies, padding (RFC 6891 §6.1.1).
+func (l *lookup) pass(ctx context.Context, w dns.ResponseWriter) (int, error) {
+	return plugin.NextOrFailure(l.Name(), l.next, ctx, w, withoutOptions(l.r))
+}
+
+func (l *lookup) decide(layer policy.Layer, name dnsname.Name, qtype uint16, addr netip.Addr) policy.Verdict {
+	d := l.dest
+	if name != l.name {
+		d = l.describe(name)
+	}
+	return l.cfg.Decider.Decide(policy.Query{
+		Layer: layer, Now: l.start,
+		Device: l.device.ID, Kind: l.device.Kind, Mode: l.device.Mode,
+		Name: name, Type: qtype, Addr: addr,
+		Purpose: string(d.Purpose), Country: d.Country,
+	})
+}
+
+// write records m and sends it: whoever has the answer finds it in the journal.
+func (l *lookup) write(m *dns.Msg, v policy.Verdict, layer policy.Layer) error {
+	l.record(m.Rcode, v, layer)
+	return l.w.WriteMsg(m)
+}
+
+func (l *lookup) record(rcode int, v policy.Verdict, layer policy.Layer) {
+	took := l.cfg.Now().Sub(l.start)
+	l.metrics.observe(v, layer, rcode, took)
+	if l.cfg.Recorder == nil {
+		return
+	}
+	l.cfg.Recorder.Record(journal.Entry{
+		At: l.start, Device: l.device.ID, Log: l.device.Log,
+		Lookup: &journal.Lookup{
+			Name: l.name, Type: l.q.Qtype, Rcode: rcode, Verdict: v,
+			Destination: l.dest, Latency: took, Redirected: l.redirected(),
+		},
+	})
+}
+
+// redirected reports whether the kernel brought this look-up from another
+// resolver's address: it came in on the port for those.
+func (l *lookup) redirected() bool {
+	return l.cfg.RedirectPort != 0 && addrPort(l.w.LocalAddr()).Port() == l.cfg.RedirectPort
+}
+
+func clientAddr(w dns.ResponseWriter) netip.Addr {
+	return addrPort(w.RemoteAddr()).Addr().Unmap().WithZone("")
+}
+
+func addrPort(a net.Addr) netip.AddrPort {
+	switch a := a.(type) {
+	case *net.UDPAddr:
+		return a.AddrPort()
+	case *net.TCPAddr:
+		return a.AddrPort()
+	}
+	return netip.AddrPort{}
+}
+
+// lower is strings.ToLower for ASCII, which names on the wire are.
+func lower(s string) string {
+	b := []byte(s)
+	for i, c := range b {
+		if c >= 'A' && c <= 'Z' {
+			b[i] = c + 'a' - 'A'
+		}
+	}
+	return string(b)
+}

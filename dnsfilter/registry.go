@@ -1,0 +1,65 @@
+package dnsfilter
+
+import (
+	"fmt"
+	"strconv"
+	"sync"
+
+	"github.com/coredns/caddy"
+	"github.com/coredns/coredns/core/dnsserver"
+	"github.com/coredns/coredns/plugin"
+	_ "github.com/coredns/coredns/plugin/bind"    // directives that the
+	_ "github.com/coredns/coredns/plugin/cache"   // Corefile uses; these
+	_ "github.com/coredns/coredns/plugin/errors"  // four and no more, for
+	_ "github.com/coredns/coredns/plugin/forward" // size and for safety
+)
+
+// CoreDNS keeps its plugins, its directives and its quietness in variables of
+// the process, and a plugin cannot be registered twice. This file is the fence
+// around that: our plugin is registered once, and finds the Server it belongs
+// to by its directive's argument.
+var fence struct {
+	once sync.Once
+	sync.Mutex
+	next    uint64
+	servers map[string]*Server
+}
+
+// enter gives s a key for as long as it runs; leave takes it back.
+func enter(s *Server) (key string, leave func()) {
+	fence.once.Do(func() {
+		dnsserver.Directives = []string{"bind", "errors", "dnsfilter", "cache", "forward"}
+		dnsserver.Quiet, caddy.Quiet = true, true
+		plugin.Register("dnsfilter", setup)
+	})
+	fence.Lock()
+	defer fence.Unlock()
+	if fence.servers == nil {
+		fence.servers = map[string]*Server{}
+	}
+	fence.next++
+	key = "house-" + strconv.FormatUint(fence.next, 10)
+	fence.servers[key] = s
+	return key, func() {
+		fence.Lock()
+		defer fence.Unlock()
+		delete(fence.servers, key)
+	}
+}
+
+func setup(c *caddy.Controller) error {
+	var key string
+	if !c.Next() || !c.Args(&key) || c.NextArg() {
+		return plugin.Error("dnsfilter", c.ArgErr())
+	}
+	fence.Lock()
+	s := fence.servers[key]
+	fence.Unlock()
+	if s == nil {
+		return plugin.Error("dnsfilter", fmt.Errorf("no house has the key %.40q", key))
+	}
+	dnsserver.GetConfig(c).AddPlugin(func(next plugin.Handler) plugin.Handler {
+		return &filter{Server: s, next: next}
+	})
+	return nil
+}
