@@ -1,0 +1,45 @@
+# Two commands are enough: make run, make test. A bare make says what there is.
+TAGS    := netgo,osusergo,sqlite_omit_load_extension
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+LDFLAGS := -s -w -X github.com/netcurtain/netcurtain/internal/buildinfo.Version=$(VERSION)
+STATIC  := -linkmode=external -extldflags=-static
+SUDO    := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+export GOFLAGS := -tags=$(TAGS)
+SHELL := /bin/bash
+.SHELLFLAGS := -o pipefail -c
+
+.PHONY: help run test build demo-test score bench fuzz lint clean
+help: ## say what each target does
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+run: ## build, then watch a made-up house on this machine, live (Ctrl-C ends it)
+	@scripts/setup run
+	@$(MAKE) --no-print-directory build
+	@if [ "$$(uname -s)" = Linux ]; then exec $(SUDO) ./netcurtain demo $(ARGS); else exec ./netcurtain demo $(ARGS); fi
+
+test: ## unit tests with -race, the root ring, the real binary in namespaces
+	@scripts/setup test
+	@scripts/test
+
+build: ## the binary, static and stripped
+	@[ -x netcurtain ] || echo "first build: 2-4 minutes (SQLite and CoreDNS are large); later ones take seconds" >&2
+	CGO_ENABLED=1 go build -v -trimpath -ldflags '$(LDFLAGS)$(if $(filter Linux,$(shell uname -s)), $(STATIC))' -o netcurtain ./cmd/netcurtain 2>&1 | scripts/progress
+
+demo-test: build ## the demo for a bounded time; fails unless its ledger holds what it must
+	@scripts/setup run
+	$(SUDO) ./netcurtain demo --for 40s --verify
+
+score: ## names, protocols and protection against real captures, compared with docs/scores.md
+	@go run ./cmd/score
+
+bench: ## size, memory and speed beside the limits
+	@scripts/bench
+
+fuzz: ## every fuzz target for FUZZTIME (default 5s)
+	@scripts/fuzz $(or $(FUZZTIME),5s)
+
+lint: ## gofmt, vet, staticcheck, shellcheck
+	@scripts/lint
+
+clean: ## remove what was built
+	rm -rf netcurtain build
