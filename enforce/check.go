@@ -1,0 +1,166 @@
+//go:build linux
+
+package enforce
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"regexp"
+	"strconv"
+	"strings"
+)
+
+// Problem is something that keeps the kernel from doing all we ask.
+type Problem struct {
+	What  string // one sentence for a person
+	Fix   string // the command that mends it; "" when none does
+	Fatal bool   // nothing can be enforced until it is mended
+}
+
+// String is both in one line.
+func (p Problem) String() string {
+	if p.Fix == "" {
+		return p.What
+	}
+	return p.What + " Mend it with: " + p.Fix
+}
+
+// minNFT is the oldest nft whose language our tables speak.
+var minNFT = [3]int{0, 9, 8}
+
+// Check looks for what would keep this machine from obeying. It changes nothing.
+func (k *Kernel) Check(ctx context.Context) []Problem {
+	var found []Problem
+	if !mayAdministerNetwork() {
+		found = append(found, Problem{
+			What: "The kernel's network may not be changed by this user.",
+			Fix:  "sudo netcurtain run (root, or the capability CAP_NET_ADMIN)", Fatal: true,
+		})
+	}
+	version, err := k.nft.version(ctx)
+	switch {
+	case errors.Is(err, ErrNoNFT):
+		return append(found, Problem{
+			What: "The program nft is not installed.",
+			Fix:  "apt-get install nftables (Debian), opkg install nftables (OpenWrt)", Fatal: true,
+		})
+	case err != nil:
+		return append(found, Problem{What: fmt.Sprintf("The program nft does not run: %v.", err), Fix: "nft --version", Fatal: true})
+	case older(version, minNFT):
+		found = append(found, Problem{
+			What: fmt.Sprintf("nft %d.%d.%d is too old; %d.%d.%d is needed.", version[0], version[1], version[2], minNFT[0], minNFT[1], minNFT[2]),
+			Fix:  "apt-get install --only-upgrade nftables (Debian), opkg upgrade nftables (OpenWrt)", Fatal: true,
+		})
+	}
+	if len(found) > 0 {
+		return found // the rest asks the kernel through nft
+	}
+	found = append(found, k.checkFeatures(ctx)...)
+	found = append(found, checkBridge()...)
+	return append(found, k.checkOffload(ctx)...)
+}
+
+func (k *Kernel) checkFeatures(ctx context.Context) []Problem {
+	f, err := k.nft.probe(ctx)
+	if err != nil {
+		return []Problem{{What: fmt.Sprintf("The kernel does not take nftables rules of family inet: %v.", err), Fix: "opkg install kmod-nft-core kmod-nft-fib (OpenWrt)", Fatal: true}}
+	}
+	var found []Problem
+	if !f.tproxy {
+		found = append(found, Problem{
+			What: "The kernel lacks tproxy: the web traffic of guarded devices cannot be decided by name.",
+			Fix:  "opkg install kmod-nft-tproxy kmod-nft-socket (OpenWrt)",
+		})
+	}
+	if !f.zones {
+		found = append(found, Problem{
+			What: "The kernel lacks connection tracking zones: look-ups to hard-coded resolvers are not caught.",
+			Fix:  "use a kernel with CONFIG_NF_CONNTRACK_ZONES",
+		})
+	}
+	if _, err := os.Stat(sysctls()["acct"]); err != nil {
+		found = append(found, Problem{
+			What: "The kernel does not count the bytes of connections.",
+			Fix:  "modprobe nf_conntrack, opkg install kmod-nf-conntrack (OpenWrt)",
+		})
+	}
+	return found
+}
+
+// checkBridge looks for bridge netfilter: with it bridged packets pass the rules
+// for routed ones, tproxy hangs connections, and devices of one bridge are cut from each other.
+func checkBridge() []Problem {
+	var on []string
+	for _, name := range []string{"iptables", "ip6tables"} {
+		if v, err := readSysctl("/proc/sys/net/bridge/bridge-nf-call-" + name); err == nil && v != 0 {
+			on = append(on, "net.bridge.bridge-nf-call-"+name+"=0")
+		}
+	}
+	if on == nil {
+		return nil
+	}
+	return []Problem{{
+		What: "Bridge netfilter is on (often by Docker): connections of guarded devices would hang.",
+		Fix:  "sysctl -w " + strings.Join(on, " "),
+	}}
+}
+
+// checkOffload looks for flow tables, whose connections pass no rule after their first packets.
+func (k *Kernel) checkOffload(ctx context.Context) []Problem {
+	out, err := k.nft.output(ctx, "", "list", "flowtables")
+	if err != nil || !strings.Contains(out, "flowtable ") {
+		return nil // a kernel without flow tables refuses the question
+	}
+	const fix = "uci set firewall.@defaults[0].flow_offloading=0; uci set firewall.@defaults[0].flow_offloading_hw=0; uci commit firewall; /etc/init.d/firewall restart"
+	kind := "Software"
+	if strings.Contains(out, "offload;") || strings.Contains(out, "flags offload") {
+		kind = "Hardware"
+	}
+	return []Problem{{
+		What: kind + " flow offloading is on: names and protection of most connections cannot be seen, and a running connection is only cut by deleting it.",
+		Fix:  fix,
+	}}
+}
+
+var versionPattern = regexp.MustCompile(`v(\d+)\.(\d+)\.(\d+)`)
+
+func (n nft) version(ctx context.Context) (v [3]int, err error) {
+	out, err := n.output(ctx, "", "--version")
+	if err != nil {
+		return v, err
+	}
+	m := versionPattern.FindStringSubmatch(out)
+	if m == nil {
+		return v, fmt.Errorf("nft --version said %.40q", out)
+	}
+	for i := range v {
+		v[i], _ = strconv.Atoi(m[i+1])
+	}
+	return v, nil
+}
+
+func older(a, b [3]int) bool {
+	for i := range a {
+		if a[i] != b[i] {
+			return a[i] < b[i]
+		}
+	}
+	return false
+}
+
+// mayAdministerNetwork reports whether CAP_NET_ADMIN (12) is effective.
+func mayAdministerNetwork() bool {
+	b, err := os.ReadFile("/proc/thread-self/status")
+	if err != nil {
+		return os.Geteuid() == 0
+	}
+	for line := range strings.Lines(string(b)) {
+		if hex, ok := strings.CutPrefix(line, "CapEff:"); ok {
+			caps, err := strconv.ParseUint(strings.TrimSpace(hex), 16, 64)
+			return err == nil && caps&(1<<12) != 0
+		}
+	}
+	return os.Geteuid() == 0
+}

@@ -1,0 +1,308 @@
+//go:build linux
+
+package enforce
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"slices"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/google/nftables"
+
+	"github.com/netcurtain/netcurtain/devices"
+)
+
+// Names of our tables, both of family inet.
+const (
+	mainTable = "netcurtain"
+	cutTable  = "netcurtain_cut"
+)
+
+// followed are the sets whose elements follow Desired.
+var followed = [...]string{"lan", "unfiltered", "guarded", "cut", "exempt4", "exempt6", "ports"}
+
+// AliveFor is how long a service is taken for alive after it last proved it.
+const AliveFor = 5 * time.Second
+
+// Service is one of the daemon's services to which the kernel brings traffic
+// for as long as it is alive.
+type Service uint8
+
+const (
+	ServiceDNS  Service = iota + 1 // look-ups; encrypted ones of guarded devices are refused
+	ServiceHTTP                    // TCP 80 of guarded devices
+	ServiceTLS                     // TCP 443 of guarded devices; their QUIC is refused
+)
+
+// String is the word for metrics and logs.
+func (s Service) String() string {
+	switch s {
+	case ServiceDNS:
+		return "dns"
+	case ServiceHTTP:
+		return "http"
+	case ServiceTLS:
+		return "tls"
+	}
+	return "unknown"
+}
+
+// taken are the ports that the kernel takes over for s: the elements of @alive.
+func (s Service) taken() []uint16 {
+	switch s {
+	case ServiceDNS:
+		return []uint16{53, 853}
+	case ServiceHTTP:
+		return []uint16{80}
+	case ServiceTLS:
+		return []uint16{443}
+	}
+	return nil
+}
+
+// heartbeat remembers when each service last proved to be alive, for the log.
+type heartbeat struct {
+	mu   sync.Mutex
+	last map[Service]time.Time
+}
+
+// beat notes a proof of life at now and reports whether it is the first after a silence.
+func (h *heartbeat) beat(s Service, now time.Time) (back bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.last == nil {
+		h.last = make(map[Service]time.Time)
+	}
+	before, known := h.last[s]
+	h.last[s] = now
+	return !known || now.Sub(before) > AliveFor
+}
+
+func (h *heartbeat) stop(s Service) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.last, s)
+}
+
+// Alive says that s has just answered a real request through its own listener:
+// for the next AliveFor the kernel brings it traffic. Call it after each such
+// answer, at least every 2 s; a ticker proves nothing.
+func (k *Kernel) Alive(ctx context.Context, s Service) error {
+	if s.taken() == nil {
+		return fmt.Errorf("enforce: service %d is none of ours", s)
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if err := refresh("alive", ports(s)); err != nil {
+		return fmt.Errorf("enforce: keeping %s alive: %w", s, err)
+	}
+	if k.beats.beat(s, k.now()) {
+		k.log.Info("the kernel brings traffic to us", "service", s.String())
+	}
+	k.metrics.alive.WithLabelValues(s.String()).Set(float64(k.now().Unix()))
+	return nil
+}
+
+// Dead takes traffic away from s at once, without waiting for AliveFor to pass.
+func (k *Kernel) Dead(ctx context.Context, s Service) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	k.beats.stop(s)
+	c, err := nftables.New()
+	if err != nil {
+		return err
+	}
+	set, elems := liveSet("alive"), ports(s)
+	// Added first, for deleting what is not there is an error.
+	if err := errors.Join(c.SetAddElements(set, elems), c.SetDeleteElements(set, elems)); err != nil {
+		return err
+	}
+	if err := flush(c); err != nil {
+		return fmt.Errorf("enforce: taking traffic from %s: %w", s, err)
+	}
+	k.log.Info("the kernel leaves traffic alone", "service", s.String())
+	return nil
+}
+
+func ports(s Service) []nftables.SetElement {
+	var e []nftables.SetElement
+	for _, p := range s.taken() {
+		e = append(e, nftables.SetElement{Key: binary.BigEndian.AppendUint16(nil, p), Timeout: AliveFor})
+	}
+	return e
+}
+
+// maxBlock bounds how long one Block may last.
+const maxBlock = 30 * 24 * time.Hour
+
+// Block refuses each device its address until the Block expires; a Block that is
+// there already lasts as long as the new one says. Connections that run already
+// are not ended: see Delete.
+func (k *Kernel) Block(ctx context.Context, blocks ...Block) error {
+	var v4, v6 []nftables.SetElement
+	for _, b := range blocks {
+		if !b.Addr.IsValid() || b.MAC.IsZero() || b.For < time.Second {
+			return fmt.Errorf("enforce: block of %s for device %s over %s: an address, a device and at least a second are needed", b.Addr, b.MAC, b.For)
+		}
+		e := nftables.SetElement{Key: blockKey(b.MAC, b.Addr), Timeout: min(b.For, maxBlock)}
+		if b.Addr.Unmap().Is4() {
+			v4 = append(v4, e)
+		} else {
+			v6 = append(v6, e)
+		}
+	}
+	for name, elems := range map[string][]nftables.SetElement{"blocked4": v4, "blocked6": v6} {
+		// One netlink attribute holds 64 KiB.
+		for part := range slices.Chunk(elems, 500) {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			if err := refresh(name, part); err != nil {
+				return fmt.Errorf("enforce: blocking %d addresses: %w", len(part), err)
+			}
+			k.metrics.blocks.Add(float64(len(part)))
+		}
+	}
+	return nil
+}
+
+// blockKey is MAC . address as nft lays concatenations out: each part padded to four octets.
+func blockKey(mac devices.MAC, a netip.Addr) []byte {
+	key := append(mac[:], 0, 0)
+	return append(key, a.Unmap().AsSlice()...)
+}
+
+// refresh adds elements or renews their time. Kernels before 6.12 do not renew
+// what is added again, so it goes out and in within one transaction.
+func refresh(set string, elems []nftables.SetElement) error {
+	c, err := nftables.New()
+	if err != nil {
+		return err
+	}
+	s := liveSet(set)
+	if err := errors.Join(c.SetAddElements(s, elems), c.SetDeleteElements(s, elems), c.SetAddElements(s, elems)); err != nil {
+		return err
+	}
+	return flush(c)
+}
+
+func liveSet(name string) *nftables.Set {
+	return &nftables.Set{Table: table(mainTable), Name: name, HasTimeout: true}
+}
+
+func table(name string) *nftables.Table {
+	return &nftables.Table{Name: name, Family: nftables.TableFamilyINet}
+}
+
+// setMembers makes the followed sets hold m and nothing else, in one transaction.
+func (k *Kernel) setMembers(ctx context.Context, m members) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	old := k.set.members
+	c, err := nftables.New()
+	if err != nil {
+		return err
+	}
+	var errs []error
+	put := func(name string, same bool, keys [][]byte) {
+		if same {
+			return
+		}
+		s := &nftables.Set{Table: table(mainTable), Name: name}
+		c.FlushSet(s)
+		for part := range slices.Chunk(keys, 500) {
+			elems := make([]nftables.SetElement, len(part))
+			for i, key := range part {
+				elems[i].Key = key
+			}
+			errs = append(errs, c.SetAddElements(s, elems))
+		}
+	}
+	put("lan", slices.Equal(old.lan, m.lan), keys(m.lan, ifname))
+	put("unfiltered", slices.Equal(old.unfiltered, m.unfiltered), keys(m.unfiltered, macKey))
+	put("guarded", slices.Equal(old.guarded, m.guarded), keys(m.guarded, macKey))
+	put("cut", slices.Equal(old.cut, m.cut), keys(m.cut, macKey))
+	put("exempt4", slices.Equal(old.exempt4, m.exempt4), keys(m.exempt4, netip.Addr.AsSlice))
+	put("exempt6", slices.Equal(old.exempt6, m.exempt6), keys(m.exempt6, netip.Addr.AsSlice))
+	if !slices.Equal(old.unfiltered, m.unfiltered) {
+		for _, name := range []string{"unseen4", "unseen6"} {
+			c.FlushSet(&nftables.Set{Table: table(mainTable), Name: name})
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	if err := flush(c); err != nil {
+		return fmt.Errorf("enforce: changing set elements: %w", err)
+	}
+	return nil
+}
+
+func keys[T any](in []T, key func(T) []byte) [][]byte {
+	out := make([][]byte, len(in))
+	for i, v := range in {
+		out[i] = key(v)
+	}
+	return out
+}
+
+func macKey(m devices.MAC) []byte { return m[:] }
+
+// ifname is an interface name as the kernel keys it: 16 octets, zero-filled.
+func ifname(s string) []byte {
+	key := make([]byte, 16)
+	copy(key, s)
+	return key
+}
+
+// tableStands reports whether a table of ours is in the kernel.
+func tableStands(name string) (bool, error) {
+	c, err := nftables.New()
+	if err != nil {
+		return false, err
+	}
+	tables, err := c.ListTablesOfFamily(nftables.TableFamilyINet)
+	if err != nil {
+		return false, fmt.Errorf("enforce: listing nftables tables: %w", mend(err))
+	}
+	return slices.ContainsFunc(tables, func(t *nftables.Table) bool { return t.Name == name }), nil
+}
+
+// deleteTable removes a table, if it is there.
+func deleteTable(name string) error {
+	c, err := nftables.New()
+	if err != nil {
+		return err
+	}
+	t := c.AddTable(table(name)) // deleting what is not there is an error
+	c.DelTable(t)
+	if err := flush(c); err != nil {
+		return fmt.Errorf("enforce: removing table inet %s: %w", name, err)
+	}
+	return nil
+}
+
+func flush(c *nftables.Conn) error { return mend(c.Flush()) }
+
+// mend names the remedy of the errors that have one.
+func mend(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, os.ErrPermission):
+		return ErrNoRights
+	case errors.Is(err, syscall.ENOENT):
+		return fmt.Errorf("%w (the table inet netcurtain is not loaded: Set loads it)", err)
+	}
+	return err
+}

@@ -1,0 +1,308 @@
+//go:build linux
+
+package enforce
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/netcurtain/netcurtain/devices"
+)
+
+// Config of a Kernel.
+type Config struct {
+	Logger *slog.Logger
+	// Now is the clock; nil is time.Now.
+	Now func() time.Time
+	// CutFile is where the cut that outlives us is written: "/etc/netcurtain/cut.nft".
+	CutFile string
+	// NFT is the nft program; "" finds it in PATH.
+	NFT string
+	// Registerer takes the metrics; nil keeps none.
+	Registerer prometheus.Registerer
+}
+
+// Kernel makes the kernel obey one Desired at a time. It works on the network
+// namespace of the thread that calls it. Its methods may be called from several
+// goroutines.
+type Kernel struct {
+	log     *slog.Logger
+	now     func() time.Time
+	cutFile string
+	nft     nft
+	metrics metrics
+
+	turn chan struct{} // one Set at a time; the fields below belong to its holder
+	set  *applied      // nil until the first Set
+	feat *features     // nil until asked
+	was  map[string]uint32
+
+	beats heartbeat
+}
+
+// applied is what the kernel was last told.
+type applied struct {
+	skeleton skeleton
+	members  members
+}
+
+// New checks cfg. It touches nothing.
+func New(cfg Config) (*Kernel, error) {
+	if cfg.Logger == nil {
+		return nil, errors.New("enforce: a Logger is needed")
+	}
+	if cfg.CutFile == "" {
+		return nil, errors.New("enforce: a CutFile is needed, such as /etc/netcurtain/cut.nft")
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.NFT == "" {
+		cfg.NFT = "nft"
+	}
+	m, err := newMetrics(cfg.Registerer)
+	if err != nil {
+		return nil, fmt.Errorf("enforce: %w", err)
+	}
+	return &Kernel{
+		log: cfg.Logger, now: cfg.Now, cutFile: cfg.CutFile, nft: nft(cfg.NFT), metrics: m,
+		turn: make(chan struct{}, 1),
+	}, nil
+}
+
+// Set makes the kernel do d, the whole of it and nothing else. Where the rules
+// need not change, only set elements do; where they must, they are replaced in
+// one transaction which keeps what the live sets hold. Setting the same d again
+// changes nothing, but repairs what someone else removed.
+//
+// Connections of devices that are newly cut or newly guarded end; all others go on.
+func (k *Kernel) Set(ctx context.Context, d Desired) (err error) {
+	if err := d.validate(); err != nil {
+		return err
+	}
+	select {
+	case k.turn <- struct{}{}:
+		defer func() { <-k.turn }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { k.metrics.set(err) }()
+	if k.feat == nil {
+		f, err := k.nft.probe(ctx)
+		if err != nil {
+			return err
+		}
+		k.feat = &f
+	}
+	next := applied{}
+	next.skeleton, next.members = d.split(*k.feat)
+	// The cut first: it may not wait for anything that can fail.
+	if err := k.setCut(ctx, next.members); err != nil {
+		return err
+	}
+	if err := k.setMain(ctx, next); err != nil {
+		return err
+	}
+	before := k.set
+	k.set = &next
+	if err := setRoute(d.Marks); err != nil {
+		return err
+	}
+	if before != nil && before.skeleton.Marks != d.Marks {
+		if err := removeRoute(before.skeleton.Marks.Table); err != nil {
+			return err
+		}
+		if err := setRoute(d.Marks); err != nil {
+			return err
+		}
+	}
+	return k.endNewlyBound(ctx, before, next.members)
+}
+
+// setMain brings table inet netcurtain to next.
+func (k *Kernel) setMain(ctx context.Context, next applied) error {
+	stands, err := tableStands(mainTable)
+	if err != nil {
+		return err
+	}
+	if k.set != nil && stands && k.set.skeleton == next.skeleton {
+		return k.setMembers(ctx, next.members)
+	}
+	// What an earlier process remembered is the truth; what it left set is not.
+	if k.was == nil {
+		if k.was, err = remembered(); err != nil {
+			return err
+		}
+	}
+	changed, err := setSysctls()
+	if err != nil {
+		return err
+	}
+	for name, v := range changed {
+		if _, known := k.was[name]; !known {
+			k.was[name] = v
+		}
+	}
+	k.was["table"] = uint32(next.skeleton.Marks.Table)
+	text, err := renderMain(next.skeleton, next.members, k.was, k.set == nil || !stands)
+	if err != nil {
+		return err
+	}
+	if err := k.nft.load(ctx, text); err != nil {
+		return fmt.Errorf("loading table inet netcurtain: %w", err)
+	}
+	k.log.Info("kernel rules loaded", "lan", next.members.lan, "look-ups", next.skeleton.InterceptDNS,
+		"zones", next.skeleton.Zones, "tproxy", next.skeleton.TPROXY)
+	return nil
+}
+
+// setCut writes the cut's file and loads it, when either is not as it should be.
+func (k *Kernel) setCut(ctx context.Context, m members) error {
+	text, err := renderCut(m)
+	if err != nil {
+		return err
+	}
+	stands, err := tableStands(cutTable)
+	if err != nil {
+		return err
+	}
+	old, err := os.ReadFile(k.cutFile)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("reading the cut's file: %w", err)
+	}
+	nobody := len(m.cut) == 0
+	if nobody && len(old) == 0 && !stands {
+		return nil // never used, leaves no trace
+	}
+	if string(old) == text && stands != nobody {
+		return nil
+	}
+	if err := k.nft.check(ctx, text); err != nil {
+		return fmt.Errorf("checking table inet netcurtain_cut: %w", err)
+	}
+	if string(old) != text {
+		if err := writeFile(k.cutFile, text); err != nil {
+			return fmt.Errorf("writing the cut's file: %w", err)
+		}
+	}
+	if err := k.nft.run(ctx, text, "-f", "-"); err != nil {
+		return fmt.Errorf("loading table inet netcurtain_cut: %w", err)
+	}
+	k.log.Info("devices without internet", "count", len(m.cut))
+	return nil
+}
+
+// RemoveCut gives all devices their internet back and removes the cut's file.
+// Only the household and an uninstall do that.
+func (k *Kernel) RemoveCut(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if err := deleteTable(cutTable); err != nil {
+		return err
+	}
+	if err := os.Remove(k.cutFile); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("removing the cut's file: %w", err)
+	}
+	return nil
+}
+
+// writeFile replaces path in one step that outlives a power cut.
+func writeFile(path, text string) (err error) {
+	dir := filepath.Dir(path)
+	f, err := os.CreateTemp(dir, ".cut-*")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			_ = os.Remove(f.Name())
+		}
+	}()
+	_, err = f.WriteString(text)
+	if err := errors.Join(err, f.Chmod(0o644), f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(f.Name(), path); err != nil {
+		return err
+	}
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// validate keeps out what the rules cannot say.
+func (d Desired) validate() error {
+	if len(d.LAN) == 0 {
+		return errors.New(`enforce: no LAN interface: name at least one, such as "br-lan"`)
+	}
+	for _, name := range d.LAN {
+		if name == "" || len(name) > 15 || strings.ContainsFunc(name, notInterface) {
+			return fmt.Errorf("enforce: LAN interface %.20q: 1 to 15 letters, digits, dots, dashes, underscores or @ are needed", name)
+		}
+	}
+	ports := []uint16{d.Ports.DNS, d.Ports.DNSRedirect, d.Ports.HTTPProxy, d.Ports.TLSProxy}
+	if slices.Contains(ports, 0) || len(sorted(ports, func(a, b uint16) int { return int(a) - int(b) })) < len(ports) {
+		return fmt.Errorf("enforce: ports %v: four different ones are needed", ports)
+	}
+	m := d.Marks
+	if !singleBit(m.Deliver) || !singleBit(m.Ours) || m.Deliver == m.Ours {
+		return fmt.Errorf("enforce: marks deliver %#x and ours %#x: two different single bits are needed", m.Deliver, m.Ours)
+	}
+	if m.Table < 256 || m.Table > 32765 {
+		return fmt.Errorf("enforce: routing table %d: a number from 256 to 32765 is needed", m.Table)
+	}
+	for _, a := range d.Exempt {
+		if !a.IsValid() {
+			return errors.New("enforce: an exempt address is not valid")
+		}
+	}
+	for _, mac := range slices.Concat(d.Unfiltered, d.Guarded, d.Cut) {
+		if mac.IsZero() || mac.IsGroup() {
+			return fmt.Errorf("enforce: hardware address %s belongs to no device", mac)
+		}
+	}
+	return nil
+}
+
+func singleBit(v uint32) bool { return v != 0 && v&(v-1) == 0 }
+
+func notInterface(r rune) bool {
+	return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune(".-_@", r)
+}
+
+// endNewlyBound ends the running connections of devices that were cut or guarded just now.
+func (k *Kernel) endNewlyBound(ctx context.Context, before *applied, now members) error {
+	var cut, guarded []devices.MAC
+	if before == nil {
+		cut = now.cut // a guarded device's connections go on when we merely start
+	} else {
+		cut, guarded = added(before.members.cut, now.cut), added(before.members.guarded, now.guarded)
+	}
+	n, err := endConnections(ctx, cut, guarded)
+	if n > 0 {
+		k.metrics.ended.Add(float64(n))
+		k.log.Info("running connections ended", "count", n, "newly cut", len(cut), "newly guarded", len(guarded))
+	}
+	return err
+}
+
+// added lists what is in now and was not in before.
+func added(before, now []devices.MAC) []devices.MAC {
+	old := make(map[devices.MAC]bool, len(before))
+	for _, m := range before {
+		old[m] = true
+	}
+	return slices.DeleteFunc(slices.Clone(now), func(m devices.MAC) bool { return old[m] })
+}

@@ -1,0 +1,85 @@
+//go:build linux
+
+package enforce
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+	"strings"
+)
+
+// nft is the path of the nft program.
+type nft string
+
+// load checks text, then applies it in one transaction.
+func (n nft) load(ctx context.Context, text string) error {
+	if err := n.check(ctx, text); err != nil {
+		return err
+	}
+	return n.run(ctx, text, "-f", "-")
+}
+
+// check asks parser and kernel whether text could be loaded.
+func (n nft) check(ctx context.Context, text string) error {
+	return n.run(ctx, text, "-c", "-f", "-")
+}
+
+func (n nft) run(ctx context.Context, stdin string, args ...string) error {
+	_, err := n.output(ctx, stdin, args...)
+	return err
+}
+
+func (n nft) output(ctx context.Context, stdin string, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, string(n), args...)
+	cmd.Stdin = strings.NewReader(stdin)
+	var out, said bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &said
+	err := cmd.Run()
+	if err == nil {
+		return out.String(), nil
+	}
+	return "", explain(ctx, err, said.String())
+}
+
+// Errors that a person can mend; each message says how.
+var (
+	ErrNoNFT    = errors.New("nft is not installed: apt-get install nftables, or on OpenWrt opkg install nftables")
+	ErrNoRights = errors.New("the kernel refuses: run as root, or with the capability CAP_NET_ADMIN")
+)
+
+func explain(ctx context.Context, err error, said string) error {
+	switch {
+	case ctx.Err() != nil:
+		return fmt.Errorf("nft: %w", ctx.Err())
+	case errors.Is(err, exec.ErrNotFound), strings.Contains(err.Error(), "no such file or directory"):
+		return ErrNoNFT
+	case strings.Contains(said, "Operation not permitted"), strings.Contains(said, "you must be root"):
+		return ErrNoRights
+	}
+	said = strings.TrimSpace(said)
+	if len(said) > 600 {
+		said = said[:600] + "…"
+	}
+	return fmt.Errorf("nft: %w: %s", err, said)
+}
+
+// features are parts that some kernels lack and that we can stand without.
+type features struct{ zones, tproxy bool }
+
+// probe finds out which features the kernel has. It changes nothing.
+func (n nft) probe(ctx context.Context) (features, error) {
+	if err := n.check(ctx, "table inet netcurtain_probe {}\n"); err != nil {
+		return features{}, err
+	}
+	has := func(chain string) bool {
+		return n.check(ctx, "table inet netcurtain_probe {\n\tchain probe {\n\t\t"+chain+"\n\t}\n}\n") == nil
+	}
+	f := features{
+		zones:  has("type filter hook prerouting priority raw;\n\t\tct zone set 1"),
+		tproxy: has("type filter hook prerouting priority mangle;\n\t\tmeta l4proto tcp socket transparent 1 tproxy to :1"),
+	}
+	return f, ctx.Err()
+}

@@ -1,0 +1,136 @@
+//go:build linux
+
+package enforce
+
+import (
+	"embed"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"text/template"
+
+	"github.com/netcurtain/netcurtain/devices"
+)
+
+//go:embed *.nft.tmpl
+var templates embed.FS
+
+// zone is the conntrack zone in which redirected look-ups are tracked.
+const zone = 4743
+
+// skeleton is what the rules are made of; who they apply to is in sets.
+type skeleton struct {
+	Ports        Ports
+	Marks        Marks
+	NFLOGGroup   uint16
+	InterceptDNS bool
+	Zones        bool // the kernel has conntrack zones
+	TPROXY       bool // the kernel has tproxy and socket expressions
+}
+
+// members are the elements of the sets that follow the household, in order.
+type members struct {
+	lan                      []string
+	unfiltered, guarded, cut []devices.MAC
+	exempt4, exempt6         []netip.Addr
+}
+
+func (d Desired) split(f features) (skeleton, members) {
+	m := members{
+		lan:        sorted(d.LAN, strings.Compare),
+		unfiltered: sorted(d.Unfiltered, compareMAC),
+		guarded:    sorted(d.Guarded, compareMAC),
+		cut:        sorted(d.Cut, compareMAC),
+	}
+	for _, a := range sorted(d.Exempt, netip.Addr.Compare) {
+		if a = a.Unmap(); a.Is4() {
+			m.exempt4 = append(m.exempt4, a)
+		} else {
+			m.exempt6 = append(m.exempt6, a.WithZone(""))
+		}
+	}
+	return skeleton{
+		Ports: d.Ports, Marks: d.Marks, NFLOGGroup: d.NFLOGGroup, InterceptDNS: d.InterceptDNS,
+		Zones: f.zones, TPROXY: f.tproxy,
+	}, m
+}
+
+// sorted is a copy in order without doubles.
+func sorted[T comparable](in []T, cmp func(a, b T) int) []T {
+	out := slices.Clone(in)
+	slices.SortFunc(out, cmp)
+	return slices.Compact(out)
+}
+
+func compareMAC(a, b devices.MAC) int { return slices.Compare(a[:], b[:]) }
+
+// page is what the templates see.
+type page struct {
+	skeleton
+	Fresh                                                bool
+	Followed                                             []string
+	LAN, Unfiltered, Guarded, Cut, Exempt4, Exempt6, Was []string
+	Zone                                                 uint16
+}
+
+func (p page) PortList() []string {
+	return texts([]uint16{p.Ports.DNS, p.Ports.DNSRedirect, p.Ports.HTTPProxy, p.Ports.TLSProxy})
+}
+
+// Both is the two marks in one mask.
+func (m Marks) Both() uint32 { return m.Deliver | m.Ours }
+
+// renderMain writes the table inet netcurtain. A fresh one replaces whatever is
+// there; another keeps the live sets of the table that is.
+func renderMain(s skeleton, m members, was map[string]uint32, fresh bool) (string, error) {
+	p := page{
+		skeleton: s, Fresh: fresh, Followed: followed[:], Zone: zone,
+		LAN: quoted(m.lan), Unfiltered: texts(m.unfiltered), Guarded: texts(m.guarded), Cut: texts(m.cut),
+		Exempt4: texts(m.exempt4), Exempt6: texts(m.exempt6),
+	}
+	for k, v := range was {
+		p.Was = append(p.Was, fmt.Sprintf("%q : %#x", k, v))
+	}
+	slices.Sort(p.Was)
+	return execute("netcurtain.nft.tmpl", p)
+}
+
+// renderCut writes the table inet netcurtain_cut, or only its removal when no device is cut.
+func renderCut(m members) (string, error) {
+	return execute("cut.nft.tmpl", page{LAN: quoted(m.lan), Cut: texts(m.cut)})
+}
+
+func execute(name string, p page) (string, error) {
+	t, err := template.New(name).Funcs(template.FuncMap{
+		"hex": func(v uint32) string { return fmt.Sprintf("%#010x", v) },
+		"elements": func(e []string) string {
+			if len(e) == 0 {
+				return ""
+			}
+			return "elements = { " + strings.Join(e, ", ") + " }; "
+		},
+	}).ParseFS(templates, name)
+	if err != nil {
+		return "", err
+	}
+	var b strings.Builder
+	err = t.Execute(&b, p)
+	return b.String(), err
+}
+
+func quoted(in []string) []string {
+	out := make([]string, len(in))
+	for i, s := range in {
+		out[i] = `"` + s + `"` // validate keeps quotes out
+	}
+	return out
+}
+
+func texts[T any](in []T) []string {
+	out := make([]string, len(in))
+	for i, v := range in {
+		out[i] = fmt.Sprint(v)
+	}
+	return out
+}
