@@ -38,6 +38,15 @@ func (t *Table[V]) Get(k Tuple) (v *V, dir Dir, ok bool) {
 	return v, dir, true
 }
 
+// Peek is Get without marking the flow as seen.
+func (t *Table[V]) Peek(k Tuple) (v *V, dir Dir, ok bool) {
+	if v, _, ok = t.flows.get(k); ok {
+		return v, Orig, true
+	}
+	v, _, ok = t.flows.get(k.Reverse())
+	return v, Reply, ok
+}
+
 // Add makes room for a flow that is not in the table in either direction; k.Src
 // is its opener. It returns the zero V.
 func (t *Table[V]) Add(k Tuple) *V { return t.flows.add(k, t.evict) }

@@ -1,0 +1,156 @@
+package observe
+
+import (
+	"time"
+
+	"github.com/netcurtain/netcurtain/devices"
+	"github.com/netcurtain/netcurtain/flow"
+	"github.com/netcurtain/netcurtain/flow/dissect"
+	"github.com/netcurtain/netcurtain/internal/dnsname"
+	"github.com/netcurtain/netcurtain/journal"
+	"github.com/netcurtain/netcurtain/policy"
+)
+
+// decide asks policy about a flow that leaves the house, by the best name so
+// far, and has it stopped when the answer is Block. What the proxy carries was
+// decided there.
+func (c *core) decide(s *running) {
+	far, inbound := s.far()
+	if c.cfg.Decide == nil || inbound || s.proxied || c.isInside(far.Addr()) {
+		return
+	}
+	s.verdict = c.cfg.Decide.Decide(c.query(s, s.Name))
+	if s.verdict.Action != policy.Block || c.cfg.Block == nil || s.MAC == (devices.MAC{}) {
+		return
+	}
+	if c.sharesAddress(s) {
+		// Refusing the address would break what the household allows. The verdict
+		// stays visible as one that was only noted.
+		s.verdict.Action, s.verdict.Noted = policy.Allow, true
+		c.m.blocks.WithLabelValues("shared-address").Inc()
+		return
+	}
+	ok := c.cut(Cut{Device: s.device, MAC: s.MAC, Addr: far.Addr(), Tuple: s.Tuple, For: c.cfg.BlockFor})
+	if !ok {
+		c.m.dropped.WithLabelValues("block").Inc()
+	}
+}
+
+func (c *core) query(s *running, name string) policy.Query {
+	far, _ := s.far()
+	q := policy.Query{
+		Layer: policy.LayerFlow, Now: c.now, Device: s.device, Kind: s.kind, Mode: s.mode,
+		Name: dnsname.Name(name), Addr: far.Addr(), Port: far.Port(), Proto: s.Tuple.Proto,
+	}
+	if c.cfg.Atlas != nil {
+		d := c.cfg.Atlas.Describe(q.Name, q.Addr)
+		q.Purpose, q.Country = string(d.Purpose), d.Country
+	}
+	return q
+}
+
+// sharesAddress reports whether the flow's far address lately carried another
+// name for this device that is allowed: delivery networks serve many sites from
+// one address. Both what the device was told by DNS and what its flows said count.
+func (c *core) sharesAddress(s *running) bool {
+	if s.Name == "" {
+		return false // the address itself was decided about
+	}
+	far, _ := s.far()
+	for _, names := range [...]*flow.Names{c.heard, c.carried} {
+		for name := range names.Of(string(s.device), far.Addr(), c.now) {
+			if name != s.Name && c.cfg.Decide.Decide(c.query(s, name)).Action != policy.Block {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// retell is how long a rare event about one device and one destination is not
+// told again.
+const retell = 24 * time.Hour
+
+// rare tells what should not be lost among the flows: a credential that anybody
+// on the way could read, and look-ups that go round the house's resolver.
+func (c *core) rare(s *running) {
+	if s.inbound {
+		return
+	}
+	far, _ := s.far()
+	if s.seen.Credentials != "" {
+		c.tell(s, journal.EventReadableSecret, "sent a credential that anybody on the way could read ("+s.seen.Credentials+")")
+	}
+	if c.isInside(far.Addr()) {
+		return
+	}
+	if how := sideDoor(s.Tuple.Proto, far.Port(), &s.seen, s.verdict.Reason); how != "" {
+		c.tell(s, journal.EventSideDoor, how)
+	}
+}
+
+// sideDoor says how a flow goes round the house's resolver, or "".
+func sideDoor(p flow.Proto, port uint16, seen *dissect.Result, why policy.Reason) string {
+	switch {
+	case port == 53 && seen.App == "dns":
+		return "asked a resolver outside the house"
+	case port == 853 && p == flow.TCP:
+		return "asked a resolver outside the house over TLS (DoT)"
+	case port == 853 && p == flow.UDP:
+		return "asked a resolver outside the house over QUIC (DoQ)"
+	case port == 443 && (why == policy.ReasonSideDoor || isResolver(seen.ServerName)):
+		return "asked a resolver outside the house over HTTPS (DoH)"
+	}
+	return ""
+}
+
+// isResolver knows the public resolvers that devices have built in, by the name
+// that a flow shows. Policy's list is longer; this is for a house whose policy is
+// silent about them, and for captures.
+func isResolver(name string) bool {
+	if name == "" {
+		return false
+	}
+	n := dnsname.Name(name)
+	for _, zone := range [...]dnsname.Name{
+		"dns.google", "dns.google.com", "dns64.dns.google", "cloudflare-dns.com", "one.one.one.one", "dns.quad9.net",
+		"doh.opendns.com", "dns.nextdns.io", "dns.adguard.com", "dns.adguard-dns.com", "doh.cleanbrowsing.org",
+		"doh.dns.apple.com", "dns.controld.com", "doh.mullvad.net", "dns.mullvad.net", "doh.pub", "dns.alidns.com",
+	} {
+		if n.IsAtOrBelow(zone) {
+			return true
+		}
+	}
+	return false
+}
+
+// tell records a rare event once a day per device and destination. The
+// destination is named only where the device's names may be written down.
+func (c *core) tell(s *running, kind journal.EventKind, text string) {
+	if s.log == devices.LogNone {
+		return
+	}
+	far, _ := s.far()
+	// A tuple stands for device, kind and destination: bounded like everything else.
+	key := flow.Tuple{Dst: far.Addr().As16(), DstPort: far.Port(), Proto: s.Tuple.Proto, SrcPort: uint16(len(kind))}
+	copy(key.Src[:], s.MAC[:])
+	if s.MAC == (devices.MAC{}) {
+		key.Src = s.Tuple.Src
+	}
+	if last, _, ok := c.told.Get(key); ok {
+		if c.now.Sub(*last) < retell {
+			return
+		}
+		*last = c.now
+	} else {
+		*c.told.Add(key) = c.now
+	}
+	if s.log == devices.LogNames {
+		to := s.Name
+		if to == "" {
+			to = far.Addr().String()
+		}
+		text += ": " + to
+	}
+	c.cfg.Record.Record(journal.Entry{At: c.now, Device: s.device, Log: s.log, Event: &journal.Event{Kind: kind, Text: text}})
+}

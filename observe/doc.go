@@ -1,0 +1,3 @@
+// Package observe joins packets, connections, names, devices, atlas and policy
+// into flows, and hands each to the journal when it ends.
+package observe
