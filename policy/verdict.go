@@ -39,14 +39,18 @@ func (l Layer) String() string {
 
 // Query is everything that a decision may depend on.
 type Query struct {
-	Layer   Layer
-	Now     time.Time // for rules with an end
-	Device  devices.ID
-	Kind    devices.Kind
-	Mode    devices.Mode // how this device is treated
-	Name    dnsname.Name // "" when only an address is known
-	Type    uint16       // DNS type; 0 elsewhere
-	Addr    netip.Addr   // destination, or the address in an answer
+	Layer  Layer
+	Now    time.Time // for rules with an end
+	Device devices.ID
+	Kind   devices.Kind
+	Mode   devices.Mode // how this device is treated
+	Name   dnsname.Name // "" when only an address is known
+	// Asked is LayerAnswer's question, where Name is a CNAME target or the owner
+	// of Addr: what the household allowed by the name that it knows stays allowed
+	// whatever stands behind it.
+	Asked   dnsname.Name
+	Type    uint16     // DNS type; 0 elsewhere
+	Addr    netip.Addr // destination, or the address in an answer
 	Port    uint16
 	Proto   flow.Proto
 	Purpose string // from the atlas

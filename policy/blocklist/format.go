@@ -1,0 +1,91 @@
+package blocklist
+
+import (
+	"encoding/binary"
+	"fmt"
+	"hash/crc32"
+)
+
+// The file, all integers big-endian:
+//
+//	head     magic, version
+//	names    entries, sorted by their octets from last to first, in blocks of
+//	         blockNames; within a block each shares a prefix with the one before:
+//	         shared, rest length, rest, set number (uvarint)
+//	blocks   offset of each block within names, uint32
+//	sets     each distinct combination of rules: masks, offset within pairs (uint32)
+//	pairs    count (uvarint), then list and form of each rule
+//	filter   see filter.go
+//	lists    []ListInfo as JSON
+//	foot     section table, counts, CRC-32C of all before it, magic
+const (
+	magic      = "NCINDEX\n"
+	version    = 1
+	headLen    = len(magic) + 4
+	blockNames = 16
+	setLen     = 4*8 + 4
+)
+
+const (
+	secNames = iota
+	secBlocks
+	secSets
+	secPairs
+	secFilter
+	secLists
+	secCount
+)
+
+const footLen = secCount*16 + 8 + 4 + len(magic)
+
+// foot is the last thing in the file, for only the end knows where all else is.
+type foot struct {
+	sections [secCount]struct{ off, len uint64 }
+	names    uint64
+	sum      uint32
+}
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+func (f *foot) append(b []byte) []byte {
+	for _, s := range f.sections {
+		b = binary.BigEndian.AppendUint64(b, s.off)
+		b = binary.BigEndian.AppendUint64(b, s.len)
+	}
+	b = binary.BigEndian.AppendUint64(b, f.names)
+	b = binary.BigEndian.AppendUint32(b, f.sum)
+	return append(b, magic...)
+}
+
+func appendHead(b []byte) []byte {
+	return binary.BigEndian.AppendUint32(append(b, magic...), version)
+}
+
+// parseFoot checks all that can be checked without reading the sections, and the sum.
+func parseFoot(data []byte) (foot, error) {
+	var f foot
+	if len(data) < headLen+footLen || string(data[:len(magic)]) != magic {
+		return f, fmt.Errorf("%w: it does not begin as one", ErrNotIndex)
+	}
+	if v := binary.BigEndian.Uint32(data[len(magic):]); v != version {
+		return f, fmt.Errorf("%w: version %d, this program reads %d", ErrNotIndex, v, version)
+	}
+	end := len(data) - footLen
+	b := data[end:]
+	if string(b[footLen-len(magic):]) != magic {
+		return f, fmt.Errorf("%w: its end is missing", ErrNotIndex)
+	}
+	for i := range f.sections {
+		s := &f.sections[i]
+		s.off, s.len = binary.BigEndian.Uint64(b[i*16:]), binary.BigEndian.Uint64(b[i*16+8:])
+		if s.off < uint64(headLen) || s.off > uint64(end) || s.len > uint64(end)-s.off {
+			return f, fmt.Errorf("%w: section %d lies outside", ErrNotIndex, i)
+		}
+	}
+	b = b[secCount*16:]
+	f.names, f.sum = binary.BigEndian.Uint64(b), binary.BigEndian.Uint32(b[8:])
+	if sum := crc32.Checksum(data[:len(data)-len(magic)-4], castagnoli); sum != f.sum {
+		return f, fmt.Errorf("%w: its sum is %08x, %08x was written", ErrNotIndex, sum, f.sum)
+	}
+	return f, nil
+}

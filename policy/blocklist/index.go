@@ -1,0 +1,310 @@
+package blocklist
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/bits"
+	"runtime"
+	"sync/atomic"
+
+	"github.com/netcurtain/netcurtain/internal/dnsname"
+)
+
+// MaxLists is how many lists one index holds: a mask has a bit for each.
+const MaxLists = 64
+
+// ErrNotIndex says that octets are no index of ours: foreign, of another
+// version, cut short or damaged. The answer is to compile it again.
+var ErrNotIndex = errors.New("not a usable list index")
+
+// ListInfo is what an index knows of one list that it was compiled from.
+type ListInfo struct {
+	Name     string `json:"name"`
+	Allow    bool   `json:"allow,omitempty"` // its rules allow
+	Rules    int    `json:"rules"`
+	Rejected int    `json:"rejected,omitempty"`
+	Meta     string `json:"meta,omitempty"` // its owner's note, see Source
+}
+
+// Index is an immutable set of rules. It is safe for concurrent use and costs
+// its readers no lock. Nothing that it returns points into its octets.
+type Index struct {
+	names, blocks, sets, pairs, filter []byte
+
+	lists []ListInfo
+	count int
+	any   masks // every list that holds at least one rule of the kind
+
+	// texts keeps the text of rules that were just asked for, so that a name
+	// that is blocked every second costs no allocation.
+	texts [256]atomic.Pointer[ruleText]
+}
+
+type ruleText struct {
+	form form
+	name dnsname.Name
+	text string
+}
+
+// Open reads an index in place: data must neither change nor go for as long as
+// the Index is reachable. Whoever maps a file releases the mapping when the
+// Index is collected (runtime.AddCleanup), not before. Errors wrap ErrNotIndex.
+func Open(data []byte) (*Index, error) {
+	f, err := parseFoot(data)
+	if err != nil {
+		return nil, err
+	}
+	section := func(i int) []byte {
+		s := f.sections[i]
+		return data[s.off : s.off+s.len : s.off+s.len]
+	}
+	x := &Index{
+		names: section(secNames), blocks: section(secBlocks), sets: section(secSets),
+		pairs: section(secPairs), filter: section(secFilter), count: int(f.names),
+	}
+	if err := json.Unmarshal(section(secLists), &x.lists); err != nil {
+		return nil, fmt.Errorf("%w: its lists: %v", ErrNotIndex, err)
+	}
+	blocks := (f.names + blockNames - 1) / blockNames
+	switch {
+	case len(x.lists) > MaxLists:
+		return nil, fmt.Errorf("%w: %d lists", ErrNotIndex, len(x.lists))
+	case f.names > uint64(len(x.names)), uint64(len(x.blocks)) != blocks*4:
+		return nil, fmt.Errorf("%w: %d names in %d octets and %d blocks", ErrNotIndex, f.names, len(x.names), len(x.blocks)/4)
+	case len(x.sets)%setLen != 0, len(x.filter)%filterBlock != 0, len(x.filter) == 0:
+		return nil, fmt.Errorf("%w: a section of odd length", ErrNotIndex)
+	}
+	for i := 0; i < len(x.sets)/setLen; i++ {
+		for k, v := range x.masksOf(i) {
+			x.any[k] |= v
+		}
+	}
+	return x, nil
+}
+
+// Lists says what the index was compiled from; bit i of a mask is the i-th.
+func (x *Index) Lists() []ListInfo { return x.lists }
+
+// Names is the number of distinct names that have a rule.
+func (x *Index) Names() int { return x.count }
+
+// Mask is the mask of the named lists. Names that the index does not hold are left out.
+func (x *Index) Mask(lists ...string) (mask uint64) {
+	for i, l := range x.lists {
+		for _, want := range lists {
+			if l.Name == want {
+				mask |= 1 << i
+			}
+		}
+	}
+	return mask
+}
+
+// Match is the rule that decided.
+type Match struct {
+	Allow bool
+	Name  dnsname.Name // that the rule names: the name asked for, or a parent of it
+	List  int          // index into Lists
+	form  form
+}
+
+// Match finds the rule for name in the lists of mask: an allowing one if there
+// is any, else a blocking one; of several, the one with the longest name, in the
+// first list that holds it. ok is false when no rule covers name. It never
+// allocates.
+func (x *Index) Match(name dnsname.Name, mask uint64) (m Match, ok bool) {
+	hasSelf := (x.any[blockSelf]|x.any[allowSelf])&mask != 0
+	hasBelow := (x.any[blockBelow]|x.any[allowBelow])&mask != 0
+	h := uint64(hashStart)
+	for i := len(name) - 1; i >= 0; i-- {
+		h = hashStep(h, name[i])
+		if i > 0 && name[i-1] != '.' {
+			continue
+		}
+		self := i == 0
+		if !(hasBelow && filterHas(x.filter, hashMix(h^saltBelow)) ||
+			self && hasSelf && filterHas(x.filter, hashMix(h))) {
+			continue
+		}
+		if set, found := x.find(string(name[i:])); found {
+			// Parents come first, so that what is found later is longer.
+			if one, found := x.choose(set, self, mask); found && (one.Allow || !m.Allow) {
+				m, ok = one, true
+				m.Name = name[i:]
+			}
+		}
+	}
+	runtime.KeepAlive(x) // the mapping goes when x does
+	return m, ok
+}
+
+// choose picks from one entry the rule that speaks: allow before block, then the
+// first list.
+func (x *Index) choose(set int, self bool, mask uint64) (Match, bool) {
+	masks := x.masksOf(set)
+	for _, allow := range [...]bool{true, false} {
+		s, b := blockSelf, blockBelow
+		if allow {
+			s, b = allowSelf, allowBelow
+		}
+		covers := masks[b]
+		if self {
+			covers = masks[s]
+		}
+		if covers &= mask; covers == 0 {
+			continue
+		}
+		list := bits.TrailingZeros64(covers)
+		if list >= len(x.lists) {
+			return Match{}, false // a damaged entry speaks for nobody
+		}
+		return Match{Allow: allow, List: list, form: x.formOf(set, uint8(list), self, allow)}, true
+	}
+	return Match{}, false
+}
+
+// Rule is the text of the rule that decided.
+func (x *Index) Rule(m Match) string {
+	s := m.form.shape()
+	if s.before == "" && s.after == "" {
+		return string(m.Name)
+	}
+	h := uint64(m.form)
+	for i := 0; i < len(m.Name); i++ {
+		h = hashStep(h, m.Name[i])
+	}
+	slot := &x.texts[hashMix(h)%uint64(len(x.texts))]
+	if t := slot.Load(); t != nil && t.form == m.form && t.name == m.Name {
+		return t.text
+	}
+	text := s.before + string(m.Name) + s.after
+	slot.Store(&ruleText{form: m.form, name: dnsname.Name(text[len(s.before) : len(s.before)+len(m.Name)]), text: text})
+	return text
+}
+
+// find returns the set of the entry for name.
+func (x *Index) find(name string) (set int, ok bool) {
+	// The last block whose first name is not behind name.
+	lo, hi := 0, len(x.blocks)/4
+	for lo < hi {
+		mid := int(uint(lo+hi) / 2)
+		if compareReversed(name, x.head(mid)) < 0 {
+			hi = mid
+		} else {
+			lo = mid + 1
+		}
+	}
+	if lo == 0 {
+		return 0, false
+	}
+	c := cursor{rest: x.block(lo - 1)}
+	for i := 0; i < blockNames && c.next(); i++ {
+		switch order := compareReversed(name, c.name()); {
+		case order == 0:
+			return c.set, true
+		case order < 0:
+			return 0, false
+		}
+	}
+	return 0, false
+}
+
+// block is the names section from the i-th block on.
+func (x *Index) block(i int) []byte {
+	off := binary.BigEndian.Uint32(x.blocks[i*4:])
+	if uint64(off) > uint64(len(x.names)) {
+		return nil
+	}
+	return x.names[off:]
+}
+
+// head is the first name of the i-th block, which shares nothing; empty when damaged.
+func (x *Index) head(i int) []byte {
+	b := x.block(i)
+	if len(b) < 2 || len(b) < 2+int(b[1]) {
+		return nil
+	}
+	return b[2 : 2+int(b[1])]
+}
+
+func (x *Index) masksOf(set int) (m masks) {
+	if set < 0 || set >= len(x.sets)/setLen {
+		return m
+	}
+	b := x.sets[set*setLen:]
+	for i := range m {
+		m[i] = binary.BigEndian.Uint64(b[i*8:])
+	}
+	return m
+}
+
+// pairsOf is what a set's rules are: list and form, two octets each.
+func (x *Index) pairsOf(set int) []byte {
+	if set < 0 || set >= len(x.sets)/setLen {
+		return nil
+	}
+	off := binary.BigEndian.Uint32(x.sets[set*setLen+32:])
+	if uint64(off) > uint64(len(x.pairs)) {
+		return nil
+	}
+	n, w := binary.Uvarint(x.pairs[off:])
+	if w <= 0 || n > uint64(len(x.pairs)) || uint64(off)+uint64(w)+2*n > uint64(len(x.pairs)) {
+		return nil
+	}
+	return x.pairs[uint64(off)+uint64(w):][:2*n]
+}
+
+func (x *Index) formOf(set int, list uint8, self, allow bool) form {
+	pairs := x.pairsOf(set)
+	for ; len(pairs) >= 2; pairs = pairs[2:] {
+		f := form(pairs[1])
+		s := f.shape()
+		isAllow := s.allow || x.lists[list].Allow
+		if pairs[0] == list && isAllow == allow && (self && s.self || !self && s.below) {
+			return f
+		}
+	}
+	return formPlain
+}
+
+// cursor walks entries in file order.
+type cursor struct {
+	rest []byte
+	buf  [256]byte
+	len  int
+	set  int
+}
+
+func (c *cursor) name() []byte { return c.buf[:c.len] }
+
+// next moves to the next entry; false at the end and at damage.
+func (c *cursor) next() bool {
+	if len(c.rest) < 3 {
+		return false
+	}
+	shared, tail := int(c.rest[0]), int(c.rest[1])
+	if shared > c.len || shared+tail > 255 || len(c.rest) < 2+tail+1 {
+		return false
+	}
+	copy(c.buf[shared:], c.rest[2:2+tail])
+	c.len = shared + tail
+	set, w := binary.Uvarint(c.rest[2+tail:])
+	if w <= 0 || set > 1<<31-1 {
+		return false
+	}
+	c.set, c.rest = int(set), c.rest[2+tail+w:]
+	return true
+}
+
+// compareReversed orders name, read from its end, against reversed octets.
+func compareReversed(name string, reversed []byte) int {
+	n := min(len(name), len(reversed))
+	for i := 0; i < n; i++ {
+		if a, b := name[len(name)-1-i], reversed[i]; a != b {
+			return int(a) - int(b)
+		}
+	}
+	return len(name) - len(reversed)
+}

@@ -1,0 +1,202 @@
+package blocklist
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/netcurtain/netcurtain/internal/dnsname"
+)
+
+// Why a whole list is refused. Errors wrap one of these.
+var (
+	ErrHTML    = errors.New("it is a web page, not a list")
+	ErrBinary  = errors.New("it is not text")
+	ErrEmpty   = errors.New("it holds no rule")
+	ErrTooLong = errors.New("it is over the cap")
+)
+
+// Limits bound what one list may cost. A zero field means its default.
+type Limits struct {
+	Bytes int64 // of text; 64 MiB
+	Rules int   // 5,000,000
+}
+
+func (l Limits) withDefaults() Limits {
+	if l.Bytes == 0 {
+		l.Bytes = 64 << 20
+	}
+	if l.Rules == 0 {
+		l.Rules = 5_000_000
+	}
+	return l
+}
+
+const (
+	maxLine    = 4096 // octets; longer lines are rejected
+	maxRejects = 100  // kept in a Report; all are counted
+	sniffBytes = 1024 // what is looked at before a list is believed to be text
+)
+
+// Reject is a line that was not understood.
+type Reject struct {
+	List   string
+	Line   int
+	Text   string // cut to 80 octets; the list's own, so hostile
+	Reason string
+}
+
+// String is "list:line: text: reason" with the text escaped.
+func (r Reject) String() string {
+	return fmt.Sprintf("%s:%d: %s: %s", r.List, r.Line, strings.Trim(fmt.Sprintf("%q", r.Text), `"`), r.Reason)
+}
+
+// Report is what was found in one list.
+type Report struct {
+	List     string
+	Bytes    int64
+	Lines    int
+	Rules    int // names that became rules, before equal ones are joined
+	Rejected int // lines
+	Rejects  []Reject
+}
+
+func (r *Report) reject(line int, text, reason string) {
+	r.Rejected++
+	if len(r.Rejects) < maxRejects {
+		if len(text) > 80 {
+			text = text[:80]
+		}
+		r.Rejects = append(r.Rejects, Reject{List: r.List, Line: line, Text: strings.Clone(text), Reason: reason})
+	}
+}
+
+// read hands every rule of a list to emit, which may refuse to go on.
+func read(list string, src io.Reader, limits Limits, emit func(form, dnsname.Name) error) (Report, error) {
+	rep := Report{List: list}
+	counted := &countingReader{r: src, left: limits.Bytes}
+	in := bufio.NewReaderSize(counted, maxLine)
+	head, err := in.Peek(sniffBytes)
+	if err != nil && err != io.EOF && err != bufio.ErrBufferFull {
+		return rep, fmt.Errorf("reading list %q: %w", list, err)
+	}
+	if err := sniff(head); err != nil {
+		return rep, fmt.Errorf("list %q: %w", list, err)
+	}
+	if bytes.HasPrefix(head, []byte("\xef\xbb\xbf")) {
+		_, _ = in.Discard(3) // the octets were just peeked at
+	}
+
+	var emitErr error
+	add := func(f form, n dnsname.Name) {
+		if rep.Rules++; emitErr == nil {
+			emitErr = emit(f, n)
+		}
+	}
+	for {
+		line, long, err := readLine(in)
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return rep, fmt.Errorf("reading list %q after line %d: %w", list, rep.Lines, err)
+		}
+		rep.Lines++
+		text := string(line)
+		switch {
+		case long:
+			rep.reject(rep.Lines, text, fmt.Sprintf("longer than %d octets", maxLine))
+		case bytes.IndexByte(line, 0) >= 0:
+			return rep, fmt.Errorf("list %q: line %d holds a zero octet: %w", list, rep.Lines, ErrBinary)
+		case !utf8.Valid(line):
+			rep.reject(rep.Lines, text, "not UTF-8")
+		default:
+			if reason := parseLine(text, add); reason != "" {
+				rep.reject(rep.Lines, text, reason)
+			}
+		}
+		if emitErr != nil {
+			return rep, fmt.Errorf("list %q: %w", list, emitErr)
+		}
+		if rep.Rules > limits.Rules {
+			return rep, fmt.Errorf("list %q: more than %d rules: %w", list, limits.Rules, ErrTooLong)
+		}
+	}
+	rep.Bytes = counted.n
+	if rep.Rules == 0 {
+		return rep, fmt.Errorf("list %q: %w among its %d lines", list, ErrEmpty, rep.Lines)
+	}
+	return rep, nil
+}
+
+// readLine returns the next line without its end. Of a line that is too long it
+// returns the beginning and skips the rest.
+func readLine(in *bufio.Reader) (line []byte, long bool, err error) {
+	line, err = in.ReadSlice('\n')
+	if err == bufio.ErrBufferFull {
+		line = bytes.Clone(line[:80])
+		for err == bufio.ErrBufferFull {
+			_, err = in.ReadSlice('\n')
+		}
+		if err == io.EOF {
+			err = nil
+		}
+		return line, true, err
+	}
+	if err == io.EOF && len(line) > 0 {
+		err = nil
+	}
+	return bytes.TrimRight(line, "\r\n"), false, err
+}
+
+// sniff refuses what is plainly no list by its first octets: the log-in page of
+// a hotel, an archive, a picture.
+func sniff(head []byte) error {
+	text := bytes.TrimLeft(bytes.TrimPrefix(head, []byte("\xef\xbb\xbf")), " \t\r\n")
+	if len(text) == 0 {
+		return ErrEmpty
+	}
+	if text[0] == '<' {
+		return ErrHTML
+	}
+	lower := bytes.ToLower(text)
+	for _, tag := range []string{"<!doctype", "<html", "<head", "<body", "<script"} {
+		if bytes.Contains(lower, []byte(tag)) && !bytes.Contains(lower, []byte("\n||")) {
+			return ErrHTML
+		}
+	}
+	for _, c := range head {
+		if c < ' ' && c != '\t' && c != '\r' && c != '\n' && c != '\f' {
+			return ErrBinary
+		}
+	}
+	return nil
+}
+
+// countingReader counts octets and fails at the cap.
+type countingReader struct {
+	r    io.Reader
+	n    int64
+	left int64
+}
+
+func (c *countingReader) Read(p []byte) (int, error) {
+	if c.left <= 0 {
+		var one [1]byte
+		if n, err := c.r.Read(one[:]); n == 0 {
+			return 0, err
+		}
+		return 0, fmt.Errorf("more than %d octets: %w", c.n, ErrTooLong)
+	}
+	if int64(len(p)) > c.left {
+		p = p[:c.left]
+	}
+	n, err := c.r.Read(p)
+	c.n += int64(n)
+	c.left -= int64(n)
+	return n, err
+}

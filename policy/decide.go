@@ -1,0 +1,203 @@
+package policy
+
+import (
+	"net/netip"
+	"strings"
+
+	"github.com/netcurtain/netcurtain/devices"
+	"github.com/netcurtain/netcurtain/internal/dnsname"
+)
+
+// What a Verdict's List says where no list of the index decided.
+const (
+	ListHousehold = "household"  // the household's own rule
+	ListSideDoors = "side doors" // our own table of encrypted resolvers and canary names
+	ListMode      = "mode"       // how the device is treated
+	ListRebinding = "rebinding"  // our own rule about addresses of the house
+)
+
+// Decide gives the verdict on q. A nil Set decides nothing.
+//
+// The order is: the house switched off; a device whose mode is off; a device that
+// is local. Then the household's rules, the device's own before the house's and
+// longer names before shorter; then side doors; then lists, allowing ones before
+// blocking ones; then rebinding. A device in watch mode gets all of this, noted
+// and not obeyed.
+func (s *Set) Decide(q Query) Verdict {
+	if s == nil {
+		return Verdict{}
+	}
+	if s.off {
+		return Verdict{Action: Allow, Reason: ReasonSwitchedOff, Rule: "off", List: ListHousehold}
+	}
+	if q.Mode == devices.ModeUnset {
+		q.Mode = s.defaultMode
+	}
+	if q.Mode == devices.ModeOff {
+		return Verdict{Action: Allow, Reason: ReasonMode, Rule: "off", List: ListMode}
+	}
+	v := s.judge(&q)
+	if q.Mode == devices.ModeWatch && v.Action == Block {
+		v.Action, v.Noted = Allow, true
+	}
+	return v
+}
+
+func (s *Set) judge(q *Query) Verdict {
+	// Nothing that a local device asks leaves the house, not even as a question,
+	// so that a rule which allows a name cannot open what the kernel keeps cut.
+	if q.Mode == devices.ModeLocal && !s.staysInside(q) {
+		return Verdict{Action: Block, Reason: ReasonMode, Rule: "local", List: ListMode}
+	}
+	if behindAnotherName(q) {
+		if v := s.ofName(q, q.Asked); v.Action == Allow && v.Reason == ReasonRule || v.Action == Allow && !q.Addr.IsValid() {
+			return v
+		}
+	}
+	v := s.ofName(q, q.Name)
+	if v.Action == Block && behindAnotherName(q) && v.Reason != ReasonSideDoor {
+		v.Reason = ReasonCloaking
+	}
+	if v.Action == Block || v.Reason == ReasonRule {
+		return v
+	}
+	if q.Layer == LayerAnswer && s.rebinds(q) {
+		return Verdict{Action: Block, Reason: ReasonRebinding, Rule: rebindingRule(q.Addr), List: ListRebinding}
+	}
+	return v
+}
+
+// behindAnotherName reports whether Name is not what the device asked for, but
+// what an answer led to.
+func behindAnotherName(q *Query) bool {
+	return q.Layer == LayerAnswer && q.Asked != q.Name
+}
+
+// ofName is what the household, our own table and the lists say of one name.
+func (s *Set) ofName(q *Query, name dnsname.Name) Verdict {
+	if name == "" {
+		return Verdict{}
+	}
+	if v := s.byRule(q, name); v.Action != Undecided {
+		return v
+	}
+	if q.Kind.Smart() || s.closed[q.Device] {
+		if door, ok := s.doors.of(name); ok {
+			return Verdict{Action: Block, Reason: ReasonSideDoor, Rule: string(door), List: ListSideDoors}
+		}
+	}
+	return s.byList(name)
+}
+
+// byRule finds the household's rule: a device's own rule wins over the house's,
+// then the longest name, then the newest.
+func (s *Set) byRule(q *Query, name dnsname.Name) (v Verdict) {
+	if len(s.rules) == 0 {
+		return v
+	}
+	for ; name != ""; name = name.Parent() {
+		for _, r := range s.rules[name] {
+			if !r.covers(q.Device, q.Now) {
+				continue
+			}
+			if r.Device != "" {
+				return r.verdict()
+			}
+			if v.Action == Undecided {
+				v = r.verdict()
+			}
+		}
+	}
+	return v
+}
+
+func (r Rule) verdict() Verdict {
+	return Verdict{Action: r.Action, Reason: ReasonRule, Rule: string(r.Name), List: ListHousehold}
+}
+
+func (s *Set) byList(name dnsname.Name) Verdict {
+	if s.index == nil {
+		return Verdict{}
+	}
+	m, ok := s.index.Match(name, s.lists)
+	if !ok {
+		return Verdict{}
+	}
+	v := Verdict{Action: Block, Reason: ReasonList, Rule: s.index.Rule(m), List: s.index.Lists()[m.List].Name}
+	if m.Allow {
+		v.Action = Allow
+	}
+	return v
+}
+
+// staysInside reports whether q concerns nothing outside the house.
+func (s *Set) staysInside(q *Query) bool {
+	if q.Name != "" {
+		return s.isLocal(q.Name) || q.Layer == LayerAnswer && q.Asked != "" && s.isLocal(q.Asked)
+	}
+	return q.Layer != LayerDNS && (isInside(q.Addr) || q.Addr.IsMulticast())
+}
+
+// isLocal reports whether name belongs to the house and not to the public tree.
+func (s *Set) isLocal(name dnsname.Name) bool {
+	if name != "" && strings.IndexByte(string(name), '.') < 0 {
+		return true // a single label: a device of the house
+	}
+	_, ok := s.local.of(name)
+	return ok
+}
+
+// rebinds reports whether a public name was answered with an address of the
+// house, by which a page from outside reaches what stands inside.
+func (s *Set) rebinds(q *Query) bool {
+	if !isInside(q.Addr) {
+		return false
+	}
+	name := q.Asked
+	if name == "" {
+		name = q.Name
+	}
+	if name == "" || s.isLocal(name) {
+		return false
+	}
+	_, exempt := s.exempt.of(name)
+	return !exempt
+}
+
+// isInside reports whether a is an address that a public name has no business
+// with: private, loopback, link-local or "this host", also when it is wrapped
+// into an IPv6 address.
+func isInside(a netip.Addr) bool {
+	if !a.IsValid() {
+		return false
+	}
+	a = unwrap(a)
+	return a.IsPrivate() || a.IsLoopback() || a.IsLinkLocalUnicast() || a.IsUnspecified() ||
+		a.Is4() && a.As4()[0] == 0
+}
+
+// unwrap takes an IPv4 address out of its IPv6 forms: mapped (RFC 4291), and
+// translated under the well-known prefix 64:ff9b::/96 (RFC 6052).
+func unwrap(a netip.Addr) netip.Addr {
+	a = a.Unmap()
+	if a.Is6() {
+		b := a.As16()
+		if [12]byte(b[:12]) == [12]byte{0, 0x64, 0xff, 0x9b} {
+			return netip.AddrFrom4([4]byte(b[12:]))
+		}
+	}
+	return a
+}
+
+// rebindingRule says which kind of address it was.
+func rebindingRule(a netip.Addr) string {
+	switch a = unwrap(a); {
+	case a.IsLoopback():
+		return "loopback address"
+	case a.IsPrivate():
+		return "private address"
+	case a.IsLinkLocalUnicast():
+		return "link-local address"
+	}
+	return "unspecified address"
+}

@@ -1,0 +1,144 @@
+package policy
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/netcurtain/netcurtain/devices"
+	"github.com/netcurtain/netcurtain/internal/dnsname"
+	"github.com/netcurtain/netcurtain/policy/blocklist"
+)
+
+// Config is what the household chose. Compile copies what it keeps.
+type Config struct {
+	Off bool // the whole house is switched off: everything passes
+
+	// Rules are the household's own. Those whose end has passed are ignored.
+	Rules []Rule
+
+	Index *blocklist.Index // nil: no lists
+	// Lists is the mask of the lists that the house uses; zero is all of Index.
+	Lists uint64
+
+	// DefaultMode is for devices whose Query.Mode is ModeUnset; zero is ModeProtect.
+	DefaultMode devices.Mode
+	// LocalZones are the house's own, beside those that are local everywhere.
+	LocalZones []dnsname.Name
+	// RebindingExempt are public names, with all below them, that may have
+	// addresses of the house: a company's VPN, a media server.
+	RebindingExempt []dnsname.Name
+	// CloseDoors are devices of people whose owner chose that their encrypted
+	// look-ups be refused. For smart devices that is so anyway.
+	CloseDoors []devices.ID
+}
+
+// Set is a compiled Config: immutable, safe for concurrent use.
+type Set struct {
+	off         bool
+	defaultMode devices.Mode
+	rules       map[dnsname.Name][]Rule // the newest of a name first
+	index       *blocklist.Index
+	lists       uint64
+	doors       zones
+	local       zones
+	exempt      zones
+	closed      map[devices.ID]bool
+}
+
+// Compile checks c and makes a Set of it.
+func Compile(c Config) (*Set, error) {
+	s := &Set{
+		off: c.Off, defaultMode: c.DefaultMode, index: c.Index, lists: c.Lists,
+		rules: map[dnsname.Name][]Rule{}, closed: map[devices.ID]bool{},
+		doors: sideDoors(), local: localZones(), exempt: zones{},
+	}
+	if s.defaultMode == devices.ModeUnset {
+		s.defaultMode = devices.ModeProtect
+	}
+	if s.lists == 0 {
+		s.lists = ^uint64(0)
+	}
+	var errs []error
+	for _, r := range c.Rules {
+		if err := r.check(); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		s.rules[r.Name] = append(s.rules[r.Name], r)
+	}
+	for _, rules := range s.rules {
+		slices.SortFunc(rules, func(a, b Rule) int {
+			return cmp.Or(b.Created.Compare(a.Created), cmp.Compare(b.ID, a.ID))
+		})
+	}
+	for _, z := range c.LocalZones {
+		errs = append(errs, s.local.add("local zone", z))
+	}
+	for _, z := range c.RebindingExempt {
+		errs = append(errs, s.exempt.add("rebinding exemption", z))
+	}
+	for _, id := range c.CloseDoors {
+		s.closed[id] = true
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, fmt.Errorf("policy: %w", err)
+	}
+	return s, nil
+}
+
+func (r Rule) check() error {
+	switch {
+	case r.Name == "":
+		return fmt.Errorf("rule %d has no name: it needs one such as ads.example", r.ID)
+	case r.Action != Allow && r.Action != Block:
+		return fmt.Errorf("rule %d for %q neither allows nor blocks", r.ID, r.Name)
+	}
+	return nil
+}
+
+// covers reports whether r speaks for device now.
+func (r Rule) covers(device devices.ID, now time.Time) bool {
+	return (r.Device == "" || r.Device == device) && (r.Until.IsZero() || now.Before(r.Until))
+}
+
+// zones is a small set of names that stand for all below them too.
+type zones map[dnsname.Name]struct{}
+
+func (z zones) add(what string, name dnsname.Name) error {
+	if name == "" {
+		return fmt.Errorf("an empty %s would cover every name", what)
+	}
+	z[name] = struct{}{}
+	return nil
+}
+
+// of returns the zone at or above name.
+func (z zones) of(name dnsname.Name) (dnsname.Name, bool) {
+	for ; name != ""; name = name.Parent() {
+		if _, ok := z[name]; ok {
+			return name, true
+		}
+	}
+	return "", false
+}
+
+// Engine holds the Set in force. Deciding takes no lock.
+type Engine struct{ set atomic.Pointer[Set] }
+
+// NewEngine starts with s, which may be nil: then nothing is decided.
+func NewEngine(s *Set) *Engine {
+	e := new(Engine)
+	e.Swap(s)
+	return e
+}
+
+// Swap puts s in force. Decisions under way finish by the Set before.
+func (e *Engine) Swap(s *Set) { e.set.Store(s) }
+
+// Decide asks the Set in force. It never blocks, and allocates at most when a
+// listed name is blocked for the first time in a while.
+func (e *Engine) Decide(q Query) Verdict { return e.set.Load().Decide(q) }
