@@ -1,0 +1,209 @@
+package ui
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"mime"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// maxBody bounds what a request may bring.
+const maxBody = 64 << 10
+
+// allowedHosts are the names under which the pages may be asked for. A page on
+// the internet can make its own name point to 127.0.0.1 (DNS rebinding); its
+// requests then carry a foreign Host and end here.
+func allowedHosts(more []string) map[string]bool {
+	hosts := map[string]bool{"localhost": true, "127.0.0.1": true, "::1": true}
+	for _, h := range more {
+		hosts[strings.ToLower(strings.Trim(h, "[]"))] = true
+	}
+	return hosts
+}
+
+// hostName is the Host header without port and brackets, lower case.
+func hostName(host string) string {
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		host = h
+	}
+	return strings.ToLower(strings.TrimSuffix(strings.TrimPrefix(host, "["), "]"))
+}
+
+// guard is what every request passes first: it measures, sets the headers
+// that fence in a hostile string, refuses foreign hosts and origins, bounds the
+// body and turns a panic into a 500.
+func (s *Server) guard(next http.Handler, surface string) http.Handler {
+	checkHost := surface == "tcp"
+	cross := http.NewCrossOriginProtection()
+	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		w := &statusWriter{ResponseWriter: rw}
+		defer func() {
+			s.metrics.requests.WithLabelValues(surface, w.class()).Inc()
+		}()
+		defer s.recover(w, r)
+		secure(w.Header())
+		switch {
+		case checkHost && !s.hosts[hostName(r.Host)]:
+			s.fail(w, r, &failure{http.StatusMisdirectedRequest, fmt.Sprintf("host %.80q is not one of ours: ask for localhost or 127.0.0.1, or add the name to the settings", r.Host)})
+			return
+		case r.ContentLength > maxBody:
+			s.fail(w, r, &failure{http.StatusRequestEntityTooLarge, fmt.Sprintf("body of %d bytes: at most %d are read", r.ContentLength, maxBody)})
+			return
+		}
+		if err := cross.Check(r); err != nil {
+			s.fail(w, r, &failure{http.StatusForbidden, "another site asked for this change: it was refused"})
+			return
+		}
+		if f := checkType(r); f != nil {
+			s.fail(w, r, f)
+			return
+		}
+		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+		next.ServeHTTP(w, r)
+	})
+}
+
+// checkType demands JSON for the API and a form for the pages: a browser sends
+// application/json to a foreign site only after asking it first.
+func checkType(r *http.Request) *failure {
+	if r.Method != http.MethodPost {
+		return nil
+	}
+	want := "application/x-www-form-urlencoded"
+	if isAPI(r) {
+		want = "application/json"
+	}
+	if got, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || got != want {
+		return &failure{http.StatusUnsupportedMediaType, fmt.Sprintf("content type %.80q: %s is needed", r.Header.Get("Content-Type"), want)}
+	}
+	return nil
+}
+
+func isAPI(r *http.Request) bool { return strings.HasPrefix(r.URL.Path, "/api/") }
+
+// secure sets the headers of every answer. Nothing inline is ever run: no
+// script, no style, no frame, no foreign site.
+func secure(h http.Header) {
+	h.Set("Content-Security-Policy", "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'")
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("X-Frame-Options", "DENY")
+	h.Set("Referrer-Policy", "same-origin")
+	h.Set("Cross-Origin-Opener-Policy", "same-origin")
+	h.Set("Cross-Origin-Resource-Policy", "same-origin")
+	h.Set("Permissions-Policy", "camera=(), geolocation=(), microphone=()")
+	h.Set("Cache-Control", "no-store")
+}
+
+// recover keeps one bad request from ending the daemon. The number ties the
+// answer to the log line without showing anything of the inside.
+func (s *Server) recover(w *statusWriter, r *http.Request) {
+	p := recover()
+	if p == nil {
+		return
+	}
+	if p == http.ErrAbortHandler {
+		panic(p)
+	}
+	id := rand.Text()[:8]
+	s.cfg.Logger.Error("page failed", "id", id, "route", r.Pattern, "panic", p)
+	if w.status == 0 {
+		s.fail(w, r, &failure{http.StatusInternalServerError, "this is a mistake of ours; the log has it under " + id})
+	}
+}
+
+// statusWriter remembers the status. It unwraps for http.ResponseController.
+type statusWriter struct {
+	http.ResponseWriter
+	status int
+}
+
+func (w *statusWriter) WriteHeader(code int) {
+	if w.status == 0 {
+		w.status = code
+	}
+	w.ResponseWriter.WriteHeader(code)
+}
+
+func (w *statusWriter) Write(b []byte) (int, error) {
+	if w.status == 0 {
+		w.status = http.StatusOK
+	}
+	return w.ResponseWriter.Write(b)
+}
+
+func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+func (w *statusWriter) class() string {
+	if w.status == 0 {
+		return "2xx"
+	}
+	return string(rune('0'+w.status/100)) + "xx"
+}
+
+type metrics struct {
+	requests *prometheus.CounterVec
+	refused  prometheus.Counter
+	sent     prometheus.Counter
+	render   prometheus.Histogram
+}
+
+func newMetrics(reg prometheus.Registerer, readers func() float64) (metrics, error) {
+	m := metrics{
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "netcurtain_ui_requests_total", Help: "HTTP requests answered, by surface (tcp, control) and class of status.",
+		}, []string{"surface", "status"}),
+		refused: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "netcurtain_ui_live_refused_total", Help: "Live feeds refused because too many were open.",
+		}),
+		sent: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "netcurtain_ui_live_entries_total", Help: "Entries written to live feeds.",
+		}),
+		render: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "netcurtain_ui_page_seconds", Help: "Time from asking the ledger for a page to its last byte.",
+			Buckets: []float64{.005, .02, .05, .2, 1, 5},
+		}),
+	}
+	if reg == nil {
+		return m, nil
+	}
+	open := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "netcurtain_ui_live_readers", Help: "Live feeds open now.",
+	}, readers)
+	for _, c := range []prometheus.Collector{m.requests, m.refused, m.sent, m.render, open} {
+		if err := reg.Register(c); err != nil {
+			return m, fmt.Errorf("ui: register metrics: %w", err)
+		}
+	}
+	return m, nil
+}
+
+func baseContext(ctx context.Context) func(net.Listener) context.Context {
+	return func(net.Listener) context.Context { return ctx }
+}
+
+// since is when a span that is asked for began: "today", "24h", "7d" or a time
+// in RFC 3339. Times before the epoch of the ledger cost nothing.
+func (s *Server) since(text, fallback string) (time.Time, error) {
+	if text == "" {
+		text = fallback
+	}
+	now := s.cfg.Now()
+	if text == "today" {
+		y, m, d := now.In(s.cfg.Location).Date()
+		return time.Date(y, m, d, 0, 0, 0, 0, s.cfg.Location), nil
+	}
+	if d, err := parseSpan(text); err == nil {
+		return now.Add(-d), nil
+	}
+	t, err := time.Parse(time.RFC3339, text)
+	if err != nil {
+		return time.Time{}, &failure{http.StatusBadRequest, fmt.Sprintf("since %.40q: today, a span such as 24h or 7d, or a time such as 2026-11-22T08:00:00Z is needed", text)}
+	}
+	return t, nil
+}

@@ -1,0 +1,352 @@
+package ui
+
+import (
+	"bytes"
+	"fmt"
+	"html/template"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/netcurtain/netcurtain/ui/api"
+)
+
+// pageRoutes are the pages, their assets and their forms. Each form works
+// without any script and ends in a redirect to the page it came from.
+func (s *Server) pageRoutes() []route {
+	return []route{
+		{"GET", "/{$}", s.page("home", s.homePage)},
+		{"GET", "/devices/{id}", s.page("device", s.devicePage)},
+		{"GET", "/live", s.page("live", s.plainPage("Live", "live"))},
+		{"GET", "/log", s.page("log", s.logPage)},
+		{"GET", "/rules", s.page("rules", s.rulesPage)},
+		{"GET", "/events", s.page("events", s.eventsPage)},
+		{"GET", "/health", s.page("health", s.healthPage)},
+		{"GET", "/about", s.page("about", s.aboutPage)},
+		{"GET", "/assets/{hash}/{name}", s.serveAsset},
+		{"POST", "/devices/{id}/mode", s.form(s.formMode)},
+		{"POST", "/devices/{id}/log", s.form(s.formLog)},
+		{"POST", "/devices/{id}/name", s.form(s.formName)},
+		{"POST", "/devices/{id}/erase", s.form(s.formEraseDevice)},
+		{"POST", "/devices/{id}/rule", s.form(s.formDeviceRule)},
+		{"POST", "/rules", s.form(s.formRule)},
+		{"POST", "/rules/{id}/remove", s.form(s.formRemoveRule)},
+		{"POST", "/erase", s.form(s.formEraseAll)},
+		{"POST", "/switch", s.form(s.formSwitch)},
+	}
+}
+
+func (s *Server) parsePages() (map[string]*template.Template, error) {
+	base, err := template.New("layout.html").Funcs(s.words()).Option("missingkey=error").ParseFS(files, "templates/layout.html", "templates/parts.html")
+	if err != nil {
+		return nil, fmt.Errorf("ui: read templates: %w", err)
+	}
+	pages := map[string]*template.Template{}
+	for _, name := range []string{"home", "device", "live", "log", "rules", "events", "health", "about", "failed"} {
+		page, err := base.Clone()
+		if err == nil {
+			page, err = page.ParseFS(files, "templates/"+name+".html")
+		}
+		if err != nil {
+			return nil, fmt.Errorf("ui: read page %q: %w", name, err)
+		}
+		pages[name] = page
+	}
+	return pages, nil
+}
+
+// view is what every page is given.
+type view struct {
+	Title string
+	Here  string // the entry of the navigation that is this page
+	On    bool
+	Said  string // what the form before this page did
+	Now   time.Time
+	Page  any
+}
+
+// page turns a function that gathers into a handler that renders. Nothing is
+// sent until the whole page stands: a page is whole or it is an error.
+func (s *Server) page(name string, gather func(*http.Request) (view, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		begin := time.Now()
+		v, err := gather(r)
+		if err != nil {
+			s.fail(w, r, err)
+			return
+		}
+		v.Said = said(r.URL.Query().Get("did"))
+		s.render(w, r, http.StatusOK, name, v)
+		s.metrics.render.Observe(time.Since(begin).Seconds())
+	}
+}
+
+func (s *Server) render(w http.ResponseWriter, r *http.Request, status int, name string, v view) {
+	v.On, v.Now = s.cfg.House.On(), s.cfg.Now()
+	var b bytes.Buffer
+	if err := s.pages[name].ExecuteTemplate(&b, "layout.html", v); err != nil {
+		s.cfg.Logger.Error("page not rendered", "page", name, "err", err)
+		http.Error(w, "this page could not be made; the log says why", http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.WriteHeader(status)
+	_, _ = w.Write(b.Bytes()) // the reader has gone: nobody to tell
+}
+
+func (s *Server) failPage(w http.ResponseWriter, r *http.Request, f *failure) {
+	s.render(w, r, f.status, "failed", view{Title: http.StatusText(f.status), Page: f.text})
+}
+
+// said are the words that follow a form. They come from here, never from the
+// address, where anybody could write.
+func said(did string) string {
+	switch did {
+	case "mode":
+		return "Done: this device is now treated so."
+	case "log":
+		return "Done: from now on, this much is written down."
+	case "name":
+		return "Done: the name is kept."
+	case "allowed":
+		return "Allowed for 15 minutes. Try again on the device."
+	case "blocked":
+		return "Blocked from now on."
+	case "rule":
+		return "The rule is kept and holds at once."
+	case "removed":
+		return "The rule is gone."
+	case "erased":
+		return "Erased."
+	case "on":
+		return "Netcurtain is on."
+	case "off":
+		return "Netcurtain is off: everything passes, nothing is seen, until you switch it on."
+	}
+	return ""
+}
+
+// sums are the plain sentences on top of the home page.
+type sums struct {
+	Devices, Active, Readable, Blocked int
+	BlockedCount                       int64
+	ReadableBytes                      int64
+	Out, In                            int64
+	Organisations                      int
+}
+
+func sumUp(list []api.Device) sums {
+	n := sums{Devices: len(list)}
+	orgs := map[string]bool{}
+	for _, d := range list {
+		t := d.Totals
+		if t.Flows+t.Lookups+t.Blocked > 0 {
+			n.Active++
+		}
+		if t.ReadableFlows > 0 {
+			n.Readable++
+		}
+		if t.Blocked > 0 {
+			n.Blocked++
+		}
+		n.BlockedCount += t.Blocked
+		n.ReadableBytes += t.ReadableBytes
+		n.Out += t.BytesOut
+		n.In += t.BytesIn
+		for _, o := range t.Organisations {
+			orgs[o] = true
+		}
+	}
+	n.Organisations = len(orgs)
+	return n
+}
+
+type homeView struct {
+	Sums    sums
+	Devices []api.Device
+	Health  api.Health
+	Failing int
+}
+
+func (s *Server) homePage(r *http.Request) (view, error) {
+	today, err := s.since("today", "")
+	if err != nil {
+		return view{}, err
+	}
+	list, err := s.devices(r.Context(), today)
+	if err != nil {
+		return view{}, err
+	}
+	// Who did something comes first, and whatever was readable before that.
+	slices.SortStableFunc(list, func(a, b api.Device) int { return cmpDesc(a.Totals.ReadableFlows, b.Totals.ReadableFlows) })
+	h := s.cfg.Health(r.Context())
+	return view{Title: "Who talked to whom today", Here: "home", Page: homeView{sumUp(list), list, h, wellness(h.Lines)}}, nil
+}
+
+type deviceView struct {
+	api.DeviceDetail
+	Span          string
+	Organisations int
+	Readable      int // destinations
+}
+
+func (s *Server) devicePage(r *http.Request) (view, error) {
+	span := r.URL.Query().Get("since")
+	since, err := s.since(span, "today")
+	if err != nil {
+		return view{}, err
+	}
+	d, err := s.find(r.PathValue("id"))
+	if err != nil {
+		return view{}, err
+	}
+	detail, err := s.detail(r.Context(), d, since)
+	if err != nil {
+		return view{}, err
+	}
+	v := deviceView{DeviceDetail: detail, Span: span, Organisations: len(detail.Device.Totals.Organisations)}
+	if span == "" {
+		v.Span = "today"
+	}
+	slices.SortStableFunc(v.Destinations, func(a, b api.Destination) int { return cmpDesc(rank(a), rank(b)) })
+	for _, one := range v.Destinations {
+		if one.Readable > 0 {
+			v.Readable++
+		}
+	}
+	return view{Title: show(detail.Device.Name), Here: "home", Page: v}, nil
+}
+
+// rank puts readable destinations first, then by what was sent.
+func rank(d api.Destination) int64 {
+	n := d.BytesOut
+	if d.Readable > 0 {
+		n += 1 << 60
+	}
+	return n
+}
+
+func (s *Server) plainPage(title, here string) func(*http.Request) (view, error) {
+	return func(*http.Request) (view, error) { return view{Title: title, Here: here}, nil }
+}
+
+type logView struct {
+	What     string // "lookups" or "flows"
+	Lookups  []api.Lookup
+	Flows    []api.Flow
+	Devices  []api.Device
+	Names    map[string]string
+	Device   string
+	Since    string
+	Blocked  bool
+	Readable bool
+	Next     string // address of the page that follows
+}
+
+// logLimit is how many rows one page of the log shows.
+const logLimit = 50
+
+func (s *Server) logPage(r *http.Request) (view, error) {
+	q := r.URL.Query()
+	v := logView{What: "lookups", Names: map[string]string{}}
+	if q.Get("what") == "flows" {
+		v.What = "flows"
+	}
+	q.Set("limit", strconv.Itoa(logLimit))
+	if !slices.Contains([]string{"", "today", "1h", "24h", "7d"}, q.Get("since")) {
+		q.Del("since")
+	}
+	v.Since = q.Get("since")
+	r = r.Clone(r.Context())
+	r.URL.RawQuery = q.Encode()
+	f, err := s.filter(r)
+	if err != nil {
+		return view{}, err
+	}
+	v.Device, v.Blocked, v.Readable = string(f.Device), f.Blocked, f.Readable
+	var next int64
+	if v.What == "flows" {
+		a, err := s.getFlows(r)
+		if err != nil {
+			return view{}, err
+		}
+		v.Flows, next = a.(api.Flows).Flows, a.(api.Flows).Next
+	} else {
+		a, err := s.getLookups(r)
+		if err != nil {
+			return view{}, err
+		}
+		v.Lookups, next = a.(api.Lookups).Lookups, a.(api.Lookups).Next
+	}
+	for _, d := range s.cfg.House.Devices(s.cfg.Now()) {
+		one := api.Device{ID: string(d.ID), Name: d.Name}
+		v.Devices = append(v.Devices, one)
+		v.Names[one.ID] = one.Name
+	}
+	slices.SortFunc(v.Devices, func(a, b api.Device) int { return strings.Compare(a.Name+a.ID, b.Name+b.ID) })
+	if next > 0 {
+		q.Del("limit")
+		q.Set("before", strconv.FormatInt(next, 10))
+		v.Next = "/log?" + q.Encode()
+	}
+	return view{Title: "Log", Here: "log", Page: v}, nil
+}
+
+type rulesView struct {
+	Rules   []api.Rule
+	Devices []api.Device
+	Names   map[string]string
+}
+
+func (s *Server) rulesPage(r *http.Request) (view, error) {
+	list, err := s.rules(r.Context())
+	if err != nil {
+		return view{}, err
+	}
+	v := rulesView{Rules: list, Names: map[string]string{}}
+	for _, d := range s.cfg.House.Devices(s.cfg.Now()) {
+		v.Devices = append(v.Devices, api.Device{ID: string(d.ID), Name: d.Name})
+		v.Names[string(d.ID)] = d.Name
+	}
+	slices.SortFunc(v.Devices, func(a, b api.Device) int { return strings.Compare(a.Name+a.ID, b.Name+b.ID) })
+	return view{Title: "Your rules", Here: "rules", Page: v}, nil
+}
+
+type eventsView struct {
+	Events []api.Event
+	Names  map[string]string
+	Next   string
+}
+
+func (s *Server) eventsPage(r *http.Request) (view, error) {
+	a, err := s.getEvents(r)
+	if err != nil {
+		return view{}, err
+	}
+	events := a.(api.Events)
+	v := eventsView{Events: events.Events, Names: map[string]string{}}
+	for _, d := range s.cfg.House.Devices(s.cfg.Now()) {
+		v.Names[string(d.ID)] = d.Name
+	}
+	if events.Next > 0 {
+		v.Next = "/events?" + url.Values{"before": {strconv.FormatInt(events.Next, 10)}}.Encode()
+	}
+	return view{Title: "Events", Here: "events", Page: v}, nil
+}
+
+func (s *Server) healthPage(r *http.Request) (view, error) {
+	a, err := s.getStatus(r)
+	return view{Title: "Health", Here: "health", Page: a}, err
+}
+
+type aboutView struct {
+	Version string
+	Kept    []string
+}
+
+func (s *Server) aboutPage(r *http.Request) (view, error) {
+	return view{Title: "What we keep", Here: "about", Page: aboutView{s.cfg.Version, s.cfg.Kept(r.Context())}}, nil
+}

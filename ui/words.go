@@ -1,0 +1,339 @@
+package ui
+
+import (
+	"cmp"
+	"fmt"
+	"html/template"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/netcurtain/netcurtain/ui/api"
+)
+
+// words are what templates may call. Every string that they return is escaped
+// by html/template in its context.
+func (s *Server) words() template.FuncMap {
+	return template.FuncMap{
+		"asset":      s.assets.url,
+		"bytes":      humanBytes,
+		"count":      grouped,
+		"clock":      func(t time.Time) string { return s.clock(t) },
+		"day":        func(t time.Time) string { return t.In(s.cfg.Location).Format("Monday 2 January 2006") },
+		"rfc3339":    func(t time.Time) string { return t.In(s.cfg.Location).Format(time.RFC3339) },
+		"show":       show,
+		"short":      short,
+		"deviceURL":  func(id string) string { return "/devices/" + url.PathEscape(id) },
+		"plural":     plural,
+		"kind":       kindWord,
+		"mode":       modeWord,
+		"purpose":    purposeWord,
+		"country":    countryWord,
+		"protection": protectionWord,
+		"verdict":    verdictWord,
+		"reason":     reasonWord,
+		"join":       strings.Join,
+		"first":      firstN,
+		"more":       func(list []string, n int) int { return max(0, len(list)-n) },
+		"nameFrom":   nameFromWord,
+		"credential": credentialWord,
+		"event":      eventWord,
+		"navigation": navigation,
+		"modes":      modes,
+		"levels":     levels,
+		// Only a name can be named in a rule; an address or nothing cannot.
+		"nameable": func(text string) bool { _, err := ruleName(text); return err == nil },
+		"name": func(names map[string]string, id string) string {
+			return cmp.Or(names[id], id, "the house")
+		},
+		"deref": func(t *time.Time) time.Time {
+			if t == nil {
+				return time.Time{}
+			}
+			return *t
+		},
+	}
+}
+
+// humanBytes is n in decimal units with three meaning digits at most:
+// "0 B", "999 B", "1.2 kB", "84 MB".
+func humanBytes(n int64) string {
+	if n < 1000 {
+		return fmt.Sprintf("%d\u00a0B", n)
+	}
+	v, units := float64(n), []string{"kB", "MB", "GB", "TB", "PB", "EB"}
+	unit := ""
+	for _, unit = range units {
+		if v /= 1000; v < 999.5 {
+			break
+		}
+	}
+	if v < 9.95 {
+		return fmt.Sprintf("%.1f\u00a0%s", v, unit)
+	}
+	return fmt.Sprintf("%.0f\u00a0%s", v, unit)
+}
+
+// grouped writes n, a whole number of any type, with thin spaces between thousands.
+func grouped(n any) string {
+	digits := fmt.Sprint(n)
+	for i := len(digits) - 3; i > 0 && digits[i-1] != '-'; i -= 3 {
+		digits = digits[:i] + "\u202f" + digits[i:]
+	}
+	return digits
+}
+
+func plural(n any, one, many string) string {
+	if fmt.Sprint(n) == "1" {
+		return grouped(n) + " " + one
+	}
+	return grouped(n) + " " + many
+}
+
+// clock is a time of today as "14:03:07", of another day with its date.
+func (s *Server) clock(t time.Time) string {
+	t, now := t.In(s.cfg.Location), s.cfg.Now().In(s.cfg.Location)
+	switch {
+	case t.IsZero():
+		return "never"
+	case t.YearDay() == now.YearDay() && t.Year() == now.Year():
+		return t.Format("15:04:05")
+	case t.Year() == now.Year():
+		return t.Format("2 Jan 15:04")
+	}
+	return t.Format("2 Jan 2006")
+}
+
+// maxShown is how many characters of a foreign string a page shows.
+const maxShown = 120
+
+// show makes a foreign string fit to be read: what is not printable, turns the
+// direction of writing or hides becomes a visible mark, and it ends after
+// maxShown characters. html/template still escapes it.
+func show(text string) string { return short(text, maxShown) }
+
+func short(text string, limit int) string {
+	var b strings.Builder
+	n := 0
+	for _, r := range text {
+		if n++; n > limit {
+			b.WriteRune('…')
+			break
+		}
+		if !visible(r) {
+			r = '\ufffd'
+		}
+		b.WriteRune(r)
+	}
+	return b.String()
+}
+
+func firstN(list []string, n int) []string { return list[:min(len(list), n)] }
+
+func kindWord(d api.Device) string {
+	switch d.Kind {
+	case "":
+		return "not known yet"
+	case "tv":
+		return "television"
+	}
+	return show(d.Kind)
+}
+
+// modeWord is what a mode does, in a few words for a person.
+func modeWord(mode string) string {
+	switch mode {
+	case "off":
+		return "Off"
+	case "watch":
+		return "Watching"
+	case "protect":
+		return "Protected"
+	case "guard":
+		return "Guarded"
+	case "local":
+		return "No internet"
+	}
+	return mode
+}
+
+func purposeWord(p string) string {
+	switch p {
+	case "":
+		return "purpose not known"
+	case "control":
+		return "its own service"
+	case "update":
+		return "updates"
+	case "time":
+		return "clock"
+	case "content":
+		return "content"
+	case "telemetry":
+		return "usage data"
+	case "ads":
+		return "advertising"
+	case "connectivity":
+		return "online check"
+	case "infra":
+		return "shared cloud"
+	}
+	return show(p)
+}
+
+// countryWord names the countries that organisations are mostly registered in;
+// for the others the code says enough.
+func countryWord(code string) string {
+	names := map[string]string{
+		"AT": "Austria", "AU": "Australia", "BE": "Belgium", "BR": "Brazil", "CA": "Canada", "CH": "Switzerland", "CN": "China",
+		"CZ": "Czechia", "DE": "Germany", "DK": "Denmark", "ES": "Spain", "FI": "Finland", "FR": "France", "GB": "United Kingdom",
+		"HK": "Hong Kong", "IE": "Ireland", "IL": "Israel", "IN": "India", "IT": "Italy", "JP": "Japan", "KR": "South Korea",
+		"LU": "Luxembourg", "NL": "Netherlands", "NO": "Norway", "NZ": "New Zealand", "PL": "Poland", "PT": "Portugal", "RU": "Russia",
+		"SE": "Sweden", "SG": "Singapore", "TR": "Türkiye", "TW": "Taiwan", "UA": "Ukraine", "US": "United States", "VN": "Vietnam",
+	}
+	if name, ok := names[code]; ok {
+		return name
+	}
+	return show(code)
+}
+
+func protectionWord(p string) string {
+	switch p {
+	case "encrypted":
+		return "Encrypted"
+	case "readable":
+		return "Readable"
+	case "cannot-tell":
+		return "Can’t tell"
+	}
+	return "No connection"
+}
+
+func verdictWord(v string, noted bool) string {
+	switch {
+	case noted:
+		return "Would be blocked"
+	case v == "block":
+		return "Blocked"
+	}
+	return "Allowed"
+}
+
+// reasonWord says why, naming rule and list.
+func reasonWord(reason, rule, list string) string {
+	rule, list = show(rule), show(list)
+	switch reason {
+	case "rule":
+		return fmt.Sprintf("your rule “%s”", rule)
+	case "list":
+		if rule == "" {
+			return fmt.Sprintf("on the list “%s”", list)
+		}
+		return fmt.Sprintf("“%s” is on the list “%s”", rule, list)
+	case "mode":
+		return "this device has no internet"
+	case "side-door":
+		return withRule("a hidden way to look up names", rule)
+	case "rebinding":
+		return "a public name that points into your house"
+	case "cloaking":
+		return withRule("a tracker behind an innocent name", rule)
+	case "switched-off":
+		return "everything is switched off"
+	}
+	return withRule("", rule)
+}
+
+func withRule(text, rule string) string {
+	if rule == "" {
+		return text
+	}
+	return strings.TrimPrefix(text+": “"+rule+"”", ": ")
+}
+
+func nameFromWord(from string) string {
+	switch from {
+	case "packet":
+		return "its hardware address, seen in its traffic"
+	case "neighbour":
+		return "its hardware address, as the router knows it"
+	case "discovery":
+		return "what it announces on the network"
+	case "lease":
+		return "the name it gave when it asked for an address"
+	case "household":
+		return "the name that you gave it"
+	}
+	return "nothing but its address"
+}
+
+func credentialWord(kind string) string {
+	if kind == "" {
+		return ""
+	}
+	return "a password or key travelled readable (" + show(kind) + ")"
+}
+
+// visible reports whether r may stand in a line of text: printable, and not one
+// of the marks that turn or hide what is around them (Trojan Source).
+func visible(r rune) bool {
+	switch {
+	case r < 0x20, r >= 0x7f && r < 0xa0, r == 0xad, r == 0x61c, r == 0xfeff, r == 0xfffd:
+		return false
+	case r >= 0x200b && r <= 0x200f, r >= 0x2028 && r <= 0x202e, r >= 0x2060 && r <= 0x206f, r >= 0xfff0 && r <= 0xffff:
+		return false
+	case r >= 0xe000 && r <= 0xf8ff, r >= 0xe0000:
+		return false
+	}
+	return true
+}
+
+type place struct{ URL, Here, Name string }
+
+func navigation() []place {
+	return []place{
+		{"/", "home", "Today"}, {"/live", "live", "Live"}, {"/log", "log", "Log"}, {"/rules", "rules", "Rules"},
+		{"/events", "events", "Events"}, {"/health", "health", "Health"}, {"/about", "about", "What we keep"},
+	}
+}
+
+// choice is one thing that a person may choose, with what it means.
+type choice struct{ Value, Name, Means string }
+
+// modes are the ways in which a device can be treated (DESIGN.md §7).
+func modes() []choice {
+	return []choice{
+		{"off", "Off", "Nothing is filtered and nothing is seen."},
+		{"watch", "Watch", "Everything is answered; what would be blocked is noted."},
+		{"protect", "Protect", "Ad and tracker names are refused; connections are seen."},
+		{"guard", "Guard", "And its web traffic passes through our proxy, which decides by name."},
+		{"local", "No internet", "It reaches only this house, even when Netcurtain is not running."},
+	}
+}
+
+// levels are how much of a device's traffic can be written down.
+func levels() []choice {
+	return []choice{
+		{"names", "Names", "Where it goes is written down by name."},
+		{"counts", "Counts", "It is filtered and counted; where it goes is never written down."},
+		{"none", "Nothing", "Nothing is written down."},
+	}
+}
+
+func eventWord(kind string) string {
+	switch kind {
+	case "new-device":
+		return "New device"
+	case "first-contact":
+		return "First contact"
+	case "readable-secret":
+		return "Readable password"
+	case "side-door":
+		return "Way round the filter"
+	case "health":
+		return "Health"
+	case "household-change":
+		return "Changed by you"
+	}
+	return show(kind)
+}
