@@ -188,6 +188,7 @@ func (c *core) packet(p *flow.Packet) {
 			return
 		}
 	}
+	c.learnMAC(s, p)
 	s.touched, s.Last = c.now, c.now
 	s.note(dir, p.Flags)
 	if c.counting {
@@ -198,6 +199,22 @@ func (c *core) packet(p *flow.Packet) {
 	}
 	if dir == flow.Reply && s.Tuple.DstPort == 53 && s.Tuple.Proto == flow.UDP {
 		c.answers(s, p.Payload)
+	}
+}
+
+// learnMAC finds out whose a flow is that was known by its addresses alone: the
+// first packet from the device's side says it for certain.
+func (c *core) learnMAC(s *running, p *flow.Packet) {
+	if s.MAC != (devices.MAC{}) || devices.MAC(p.MAC).IsZero() {
+		return
+	}
+	if (p.Tuple.Src == s.Tuple.Src) == s.inbound {
+		return // from the other side
+	}
+	dev, mac, _, ok := c.owner(s.Tuple, p)
+	if ok && dev.Mode != devices.ModeOff {
+		s.MAC, s.device, s.kind, s.mode, s.log = mac, dev.ID, dev.Kind, dev.Mode, dev.Log
+		c.decide(s)
 	}
 }
 
