@@ -1,0 +1,205 @@
+//go:build linux
+
+package enforce
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/netcurtain/netcurtain/devices"
+	"github.com/netcurtain/netcurtain/internal/netlab"
+)
+
+// routerAddrs are where the router's own resolver listens for the LAN.
+var routerAddrs = []netip.Addr{netlab.RouterLAN4.Addr(), netlab.RouterLAN6.Addr(), routerLink}
+
+// withResolvers starts the router's plain resolver, ours, and the internet's.
+func withResolvers(t *testing.T) (l *lab, ours *server) {
+	l = newLab(t)
+	l.serve(l.router, "plain", 53, routerAddrs...)
+	l.serve(l.internet, "google", 53, google4, google6)
+	ours = l.serve(l.router, "ours", 5300, routerAddrs...)
+	redirected := l.serve(l.router, "ours", 5301, routerAddrs...)
+	ours.closer = append(ours.closer, redirected.closer...)
+	l.set(wanted())
+	return l, ours
+}
+
+func TestLookupsAreOursWhileAlive(t *testing.T) {
+	t.Parallel()
+	l, _ := withResolvers(t)
+	expect := func(why, router, google string) {
+		t.Helper()
+		for _, network := range []string{"udp", "tcp"} {
+			for _, a := range routerAddrs {
+				l.expect(why, l.tv, network, a, 53, router)
+			}
+			for _, a := range []netip.Addr{google4, google6} {
+				l.expect(why, l.tv, network, a, 53, google)
+			}
+		}
+	}
+	expect("before the first proof of life", "plain", "google")
+	l.alive(ServiceDNS)
+	expect("alive", "ours", "ours")
+	l.dead(ServiceDNS)
+	expect("said to be dead", "plain", "google")
+
+	l.alive(ServiceDNS)
+	d := wanted()
+	d.Unfiltered = []devices.MAC{tvMAC}
+	l.set(d)
+	expect("an unfiltered device", "plain", "google")
+	l.expect("its neighbour", l.phone, "udp", google4, 53, "ours")
+	d = wanted()
+	d.Exempt = []netip.Addr{l.tv.Addr4, l.tv.Addr6, routerLink}
+	l.set(d)
+	expect("a second resolver in the house", "plain", "google")
+	d.Exempt = []netip.Addr{google4}
+	l.set(d)
+	l.expect("an exempt upstream", l.tv, "udp", google4, 53, "google")
+	l.expect("another upstream", l.tv, "udp", google6, 53, "ours")
+	d = wanted()
+	d.InterceptDNS = false
+	l.set(d)
+	expect("interception off", "plain", "google")
+}
+
+// TestNobodyReachesOurPortsDirectly: what was not brought to us is refused.
+func TestNobodyReachesOurPortsDirectly(t *testing.T) {
+	t.Parallel()
+	l, _ := withResolvers(t)
+	l.proxy("proxy", 8380)
+	l.alive(ServiceDNS, ServiceHTTP)
+	for _, port := range []uint16{5300, 5301, 8380} {
+		l.expect("from the LAN", l.tv, "tcp", netlab.RouterLAN4.Addr(), port, "refused")
+		l.expect("from the internet", l.internet, "tcp", netlab.RouterWAN6.Addr(), port, "refused")
+	}
+	l.expect("from the LAN", l.tv, "udp", netlab.RouterLAN6.Addr(), 5301, "refused")
+}
+
+// client asks once a second from one source port, as many devices do.
+type client struct {
+	name    string
+	network string
+	addr    netip.Addr
+	sport   uint16
+	open    net.Conn
+}
+
+// try asks once. A UDP client keeps its socket; a TCP client dials anew from the same port.
+func (c *client) try(l *lab) string {
+	if c.open == nil {
+		conn, err := l.dial(l.tv, c.network, c.sport, c.addr, 53)
+		if err != nil {
+			return word(err)
+		}
+		c.open = conn
+	}
+	answer := talk(c.open)
+	if c.network == "tcp" {
+		_ = c.open.Close()
+		c.open = nil
+	}
+	first, _, _ := strings.Cut(answer, " ")
+	return first
+}
+
+// TestFixedSourcePort: when the daemon is killed or hangs, clients that ask every
+// second from one source port are answered by the plain router, or by the
+// resolver that they chose, within AliveFor, and by us again at once when we are back.
+func TestFixedSourcePort(t *testing.T) {
+	for _, death := range []string{"killed", "hung"} {
+		t.Run(death, func(t *testing.T) {
+			t.Parallel()
+			l, ours := withResolvers(t)
+			var clients []*client
+			for i, a := range append(routerAddrs[:3:3], google4, google6) {
+				for j, network := range []string{"udp", "tcp"} {
+					clients = append(clients, &client{
+						name: fmt.Sprintf("%s %s", network, a), network: network, addr: a, sport: uint16(40000 + 10*i + j),
+					})
+				}
+			}
+			want := func(c *client, alive bool) string {
+				switch {
+				case alive:
+					return "ours"
+				case c.addr == google4 || c.addr == google6:
+					return "google"
+				}
+				return "plain"
+			}
+			l.alive(ServiceDNS)
+			for _, c := range clients {
+				if got := c.try(l); got != want(c, true) {
+					t.Errorf("%s while alive: %q", c.name, got)
+				}
+			}
+			l.alive(ServiceDNS)
+			proof := time.Now()
+			if death == "killed" {
+				ours.kill()
+			} else {
+				ours.hung.Store(true)
+			}
+			freed := l.until(clients, func(c *client, got string) bool { return got == want(c, false) })
+			for c, at := range freed {
+				t.Logf("%s: free %.1f s after the last proof of life", c.name, at.Sub(proof).Seconds())
+				// One more second for the question that was on its way, one for the one that came after.
+				if at.Sub(proof) > AliveFor+2*time.Second {
+					t.Errorf("%s: free only after %s", c.name, at.Sub(proof))
+				}
+			}
+			if death == "killed" {
+				ours = l.serve(l.router, "ours", 5300, routerAddrs...)
+				l.serve(l.router, "ours", 5301, routerAddrs...)
+			} else {
+				ours.hung.Store(false)
+			}
+			l.alive(ServiceDNS)
+			for _, c := range clients {
+				if got := c.try(l); got != want(c, true) && c.network == "udp" {
+					t.Errorf("%s: first question after we are back: %q", c.name, got)
+				}
+			}
+		})
+	}
+}
+
+// until lets the clients ask once a second each until done says yes to an answer;
+// it returns when that was.
+func (l *lab) until(clients []*client, done func(*client, string) bool) map[*client]time.Time {
+	type result struct {
+		c  *client
+		at time.Time
+	}
+	results := make(chan result)
+	for _, c := range clients {
+		go func() {
+			for range 12 {
+				start := time.Now()
+				if done(c, c.try(l)) {
+					results <- result{c, time.Now()}
+					return
+				}
+				time.Sleep(time.Until(start.Add(time.Second)))
+			}
+			results <- result{c, time.Time{}}
+		}()
+	}
+	at := make(map[*client]time.Time)
+	for range clients {
+		r := <-results
+		if r.at.IsZero() {
+			l.Errorf("%s: never answered", r.c.name)
+			continue
+		}
+		at[r.c] = r.at
+	}
+	return at
+}
