@@ -41,7 +41,6 @@ type house struct {
 	events       []journal.EventRow
 	broken       error // what the ledger answers, when set
 
-	live chan journal.Entry
 }
 
 func (h *house) change(id devices.ID, do func(*devices.Device)) error {
@@ -168,14 +167,23 @@ func (h *house) Events(_ context.Context, f journal.Filter) ([]journal.EventRow,
 	return page(h.events, f, func(r journal.EventRow) int64 { return r.ID }, func(journal.EventRow) bool { return true }), h.broken
 }
 
-func (h *house) Subscribe(context.Context, string) <-chan journal.Entry { return h.live }
-
 // newServer is a server over h whose clock stands at noon.
 func newServer(t testing.TB, h *house) *ui.Server {
 	t.Helper()
+	s, _ := newLiveServer(t, h)
+	return s
+}
+
+// newLiveServer also returns the journal that feeds the live feed.
+func newLiveServer(t testing.TB, h *house) (*ui.Server, *journal.Recorder) {
+	t.Helper()
 	reg := prometheus.NewPedanticRegistry()
+	live, err := journal.NewRecorder(journal.Config{Registerer: reg})
+	if err != nil {
+		t.Fatal(err)
+	}
 	s, err := ui.New(ui.Config{
-		House: h, Ledger: h, Live: h,
+		House: h, Ledger: h, Live: live,
 		Health: func(context.Context) api.Health {
 			return api.Health{
 				Lines: []api.HealthLine{
@@ -193,7 +201,7 @@ func newServer(t testing.TB, h *house) *ui.Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return s
+	return s, live
 }
 
 func mac(n byte) devices.MAC { return devices.MAC{0x00, 0, 0x5e, 0x10, 0, n} }
@@ -209,7 +217,7 @@ func family() *house {
 			FirstSeen: at(60 * 24 * 30), LastSeen: at(1),
 		}
 	}
-	h := &house{on: true, nextID: 2, live: make(chan journal.Entry), destinations: map[devices.ID][]journal.DestinationTotals{}}
+	h := &house{on: true, nextID: 2, destinations: map[devices.ID][]journal.DestinationTotals{}}
 	h.devices = []devices.Device{
 		device(20, "Living-room TV", "Samsung Electronics", devices.KindTV, "its maker and its name", devices.ModeProtect, devices.LogNames),
 		device(24, "Doorbell", "Ring", devices.KindCamera, "its maker", devices.ModeProtect, devices.LogNames),

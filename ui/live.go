@@ -18,6 +18,9 @@ const (
 	// writePatience is how long one write to a live feed may take. A reader
 	// that is slower is let go: it reconnects by itself.
 	writePatience = 10 * time.Second
+	// liveQueue is how many entries wait for one reader; what comes on top is
+	// lost to it, and only to it.
+	liveQueue = 256
 	// namesFor is how long a feed trusts what it knows of the devices.
 	namesFor = 2 * time.Second
 )
@@ -42,7 +45,8 @@ func (s *Server) serveLive(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, &failure{http.StatusServiceUnavailable, fmt.Sprintf("%d live feeds are open, which is all there are: close a page", maxLiveReaders)})
 		return
 	}
-	entries := s.cfg.Live.Subscribe(r.Context(), "live")
+	entries := s.cfg.Live.Subscribe("live", liveQueue)
+	defer entries.Close()
 	feed := feed{s: s, rc: http.NewResponseController(w), w: w}
 	w.Header().Set("Content-Type", "text/event-stream")
 	if feed.write("retry: 5000\n: a heartbeat follows every 15 seconds\n\n") != nil {
@@ -57,7 +61,7 @@ func (s *Server) serveLive(w http.ResponseWriter, r *http.Request) {
 			return
 		case <-beat.C:
 			err = feed.write(": still here\n\n")
-		case e, open := <-entries:
+		case e, open := <-entries.C:
 			if !open {
 				return
 			}

@@ -56,10 +56,9 @@ type Ledger interface {
 	Events(ctx context.Context, f journal.Filter) ([]journal.EventRow, error)
 }
 
-// Live hands out what happens as it happens. The channel is bounded by its
-// giver, which drops for a reader that is slow, and may be closed when ctx ends.
+// Live hands out what happens as it happens; a *journal.Recorder does.
 type Live interface {
-	Subscribe(ctx context.Context, name string) <-chan journal.Entry
+	Subscribe(name string, buffer int) *journal.Subscription
 }
 
 // Config is what New needs. House, Ledger and Live must be set.
