@@ -21,6 +21,8 @@ type Source struct {
 	// Meta is the owner's note, kept with the list in the index: where it came
 	// from, when, its ETag. The index does not look into it.
 	Meta string
+	// MinRules is how many rules a list must have to be believed; fewer is ErrShrunk.
+	MinRules int
 }
 
 // File is what a Builder writes to and reads back. *os.File opened for both
@@ -68,7 +70,7 @@ func NewBuilder(o Options) *Builder {
 
 // Add reads a list to its end. When it fails, the list is as if it had never
 // been added, and the Builder goes on: the caller may Keep the old one instead.
-// Errors wrap ErrHTML, ErrBinary, ErrEmpty or ErrTooLong, or src's own.
+// Errors wrap ErrHTML, ErrBinary, ErrEmpty, ErrTooLong or ErrShrunk, or src's own.
 func (b *Builder) Add(s Source, src io.Reader) (Report, error) {
 	list, err := b.begin(s)
 	if err != nil {
@@ -78,6 +80,9 @@ func (b *Builder) Add(s Source, src io.Reader) (Report, error) {
 	rep, err := read(s.Name, src, b.opts.Limits, func(f form, n dnsname.Name) error {
 		return b.record(n, list, f)
 	})
+	if err == nil && rep.Rules < s.MinRules {
+		err = fmt.Errorf("list %q: %w: %d, %d were expected at least", s.Name, ErrShrunk, rep.Rules, s.MinRules)
+	}
 	if err == nil {
 		err = b.flush()
 	}
@@ -171,6 +176,16 @@ func (b *Builder) record(n dnsname.Name, list uint8, f form) error {
 	}
 	b.arena = append(b.arena, list, byte(f))
 	return nil
+}
+
+// SetMeta replaces the note of a list that was added: what its owner knows only
+// when it has been read.
+func (b *Builder) SetMeta(name, meta string) {
+	for i := range b.lists {
+		if b.lists[i].Name == name {
+			b.lists[i].Meta = meta
+		}
+	}
 }
 
 // flush sorts what was recorded and appends it to the scratch file.

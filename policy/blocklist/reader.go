@@ -18,6 +18,7 @@ var (
 	ErrBinary  = errors.New("it is not text")
 	ErrEmpty   = errors.New("it holds no rule")
 	ErrTooLong = errors.New("it is over the cap")
+	ErrShrunk  = errors.New("it has far fewer rules than before")
 )
 
 // Limits bound what one list may cost. A zero field means its default.

@@ -1,0 +1,156 @@
+package lists
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/netcurtain/netcurtain/policy/blocklist"
+)
+
+const (
+	indexName     = "index"
+	tempSuffix    = ".new"
+	scratchSuffix = ".runs"
+)
+
+// loadIndex maps the index that the last run left and brings it into force, if
+// every list in it is still wanted: then blocking works before any network does.
+func (l *Lists) loadIndex() {
+	path := filepath.Join(l.cfg.Dir, indexName)
+	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return
+	}
+	if err == nil {
+		defer f.Close()
+		var index *blocklist.Index
+		var size int
+		if index, size, err = l.mapIndex(f); err == nil {
+			if l.stillWanted(index) {
+				l.use(index, size)
+			} else {
+				l.index = index // to take lists over from
+			}
+			return
+		}
+	}
+	l.log.Warn("the list index is unusable and is made anew", "file", path, "err", err)
+}
+
+func (l *Lists) stillWanted(index *blocklist.Index) bool {
+	for _, info := range index.Lists() {
+		if !slices.ContainsFunc(l.sources, func(s Source) bool { return s.Name == info.Name && s.Allow == info.Allow }) {
+			return false
+		}
+	}
+	return true
+}
+
+// writeIndex writes the index beside the old one and takes its place. The old
+// file is never written to: whoever has it mapped goes on reading it.
+func (l *Lists) writeIndex(b *blocklist.Builder) (_ *blocklist.Index, size int, err error) {
+	f, err := os.CreateTemp(l.cfg.Dir, "index-*"+tempSuffix)
+	if err != nil {
+		return nil, 0, fmt.Errorf("new list index: %w", err)
+	}
+	defer func() {
+		err = errors.Join(err, f.Close())
+		if err != nil {
+			_ = os.Remove(f.Name()) // gone already when it was renamed
+		}
+	}()
+	if err := b.Write(f); err != nil {
+		return nil, 0, err
+	}
+	if err := f.Sync(); err != nil {
+		return nil, 0, fmt.Errorf("new list index: %w", err)
+	}
+	// Opened before it takes the old one's place: it is read whole and its sum
+	// compared, so that what a bad flash made of it never comes into force.
+	index, size, err := l.mapIndex(f)
+	if err != nil {
+		return nil, 0, fmt.Errorf("new list index, read back: %w", err)
+	}
+	if err := os.Rename(f.Name(), filepath.Join(l.cfg.Dir, indexName)); err != nil {
+		return nil, 0, fmt.Errorf("new list index: %w", err)
+	}
+	return index, size, syncDir(l.cfg.Dir)
+}
+
+// syncDir makes a rename last over a power cut.
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// mapIndex maps f and opens the index in it. The mapping belongs to the Index:
+// it is released when nobody can reach the Index any more, and so not while any
+// reader is in Match.
+func (l *Lists) mapIndex(f *os.File) (*blocklist.Index, int, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return nil, 0, err
+	}
+	size := info.Size()
+	if size == 0 || size != int64(int(size)) {
+		return nil, 0, fmt.Errorf("%d octets: %w", size, blocklist.ErrNotIndex)
+	}
+	data, err := unix.Mmap(int(f.Fd()), 0, int(size), unix.PROT_READ, unix.MAP_SHARED)
+	if err != nil {
+		return nil, 0, fmt.Errorf("mapping the list index: %w", err)
+	}
+	index, err := blocklist.Open(data)
+	if err != nil {
+		return nil, 0, errors.Join(err, unix.Munmap(data))
+	}
+	l.metrics.mapped.Inc()
+	runtime.AddCleanup(index, func(data []byte) {
+		if err := unix.Munmap(data); err != nil {
+			l.log.Error("an old list index stays mapped", "err", err)
+			return
+		}
+		l.metrics.mapped.Dec()
+	}, data)
+	return index, int(size), nil
+}
+
+// use brings index into force.
+func (l *Lists) use(index *blocklist.Index, size int) {
+	rules := 0
+	for _, info := range index.Lists() {
+		rules += info.Rules
+	}
+	l.log.Info("list index in force", "lists", len(index.Lists()), "rules", rules, "names", index.Names(), "bytes", size)
+	l.metrics.inForce(len(index.Lists()), rules, index.Names(), size)
+	l.cfg.OnIndex(index)
+	l.index = index
+	// The old mapping holds the flash of a deleted file until the collector finds
+	// that nobody reads it, which in a quiet house may take minutes. This happens
+	// a few times a day; it also gives back what compiling used.
+	debug.FreeOSMemory()
+}
+
+// removeLeftovers deletes what a crash left of an unfinished index.
+func (l *Lists) removeLeftovers() {
+	entries, err := os.ReadDir(l.cfg.Dir)
+	if err != nil {
+		return // whatever is wrong will be said when the index is written
+	}
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), "index-") && (strings.HasSuffix(e.Name(), tempSuffix) || strings.HasSuffix(e.Name(), scratchSuffix)) {
+			_ = os.Remove(filepath.Join(l.cfg.Dir, e.Name()))
+		}
+	}
+}
