@@ -38,10 +38,10 @@ type DestinationTotals struct {
 	Flows        int64
 	Lookups      int64
 	Blocked      int64
-	Readable     int64 // flows; readable and not harmless
-	Harmless     int64 // flows; readable, but of no concern
-	Encrypted    int64 // flows
-	CannotTell   int64 // flows
+	Readable     int64  // flows; readable and not harmless
+	Harmless     int64  // flows; readable, but of no concern
+	Encrypted    int64  // flows
+	CannotTell   int64  // flows
 	Why          string // newest reason of protection, in words
 	Verdict      string // newest: "allow", "block", "none"; with Reason, Rule, List
 	Reason       string

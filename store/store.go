@@ -1,0 +1,285 @@
+package store
+
+import (
+	"cmp"
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/netcurtain/netcurtain/journal"
+)
+
+// Config says where the files are and how much of what they keep.
+type Config struct {
+	HouseholdPath string // on flash
+	LedgerPath    string // in RAM, on USB or a disk
+	MemoryPath    string // on flash; "" keeps nothing beyond the ledger
+
+	Age         time.Duration // how long rows are kept; default 7 days
+	Bytes       int64         // what ledger.db may take with its companions; default 64 MB
+	MemoryBytes int64         // what memory.db may take; default 4 MB
+	FlushEvery  time.Duration // how long rows may wait in memory; default 10 s
+
+	Now        func() time.Time      // default time.Now; its location says when a day begins
+	Logger     *slog.Logger          // default: silent
+	Registerer prometheus.Registerer // nil: no metrics
+}
+
+const (
+	defaultAge         = 7 * 24 * time.Hour
+	defaultBytes       = 64 << 20
+	defaultMemoryBytes = 4 << 20
+	defaultFlushEvery  = 10 * time.Second
+
+	minBytes = 512 << 10 // an empty ledger takes a fifth of that
+
+	batchRows   = 1000             // a full batch is written without waiting
+	tidyEvery   = time.Minute      // how often age and bytes are looked at
+	stopTimeout = 10 * time.Second // for the last batch
+)
+
+// Store is the three files. Choices can be made as soon as it is open; the
+// ledger fills while Run runs.
+type Store struct {
+	*Household
+
+	cfg     Config
+	metrics *metrics
+
+	// writer is the right to write ledger.db and memory.db: whoever has sent
+	// into it is the one writer, and the fields below are theirs until they
+	// receive. Run holds it from start to end and does the jobs of the others.
+	writer chan struct{}
+	jobs   chan job
+	ledger *ledger
+	memory *memory // nil without a path
+	source <-chan journal.Entry
+
+	// read is the read-only pool on ledger.db; it is replaced when a corrupt
+	// ledger is put aside.
+	read atomic.Pointer[sql.DB]
+}
+
+// job is work for the writer.
+type job struct {
+	do   func() error
+	done chan error // with room for one
+}
+
+// Open opens the three files, makes or migrates them, and starts nothing. A
+// ledger or memory that cannot be read is put aside and begun afresh, which the
+// log says; a household.db that cannot be read is an error that says what to do.
+func Open(ctx context.Context, cfg Config) (*Store, error) {
+	cfg.Age = cmp.Or(cfg.Age, defaultAge)
+	cfg.Bytes = cmp.Or(cfg.Bytes, defaultBytes)
+	cfg.MemoryBytes = cmp.Or(cfg.MemoryBytes, defaultMemoryBytes)
+	cfg.FlushEvery = cmp.Or(cfg.FlushEvery, defaultFlushEvery)
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	switch {
+	case cfg.HouseholdPath == "" || cfg.LedgerPath == "":
+		return nil, errors.New("store: paths of the household and the ledger are needed")
+	case cfg.Age < time.Hour:
+		return nil, fmt.Errorf("store: age %s: at least 1h is needed, for the oldest hour goes first", cfg.Age)
+	case cfg.Bytes < minBytes || cfg.MemoryBytes < minBytes:
+		return nil, fmt.Errorf("store: budgets of %d and %d bytes: at least %d each are needed", cfg.Bytes, cfg.MemoryBytes, minBytes)
+	case cfg.FlushEvery < 0:
+		return nil, fmt.Errorf("store: flush every %s: a positive time is needed", cfg.FlushEvery)
+	}
+	s := &Store{cfg: cfg, writer: make(chan struct{}, 1), jobs: make(chan job)}
+	if err := s.open(ctx); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
+func (s *Store) open(ctx context.Context) (err error) {
+	if s.Household, err = openHousehold(ctx, s.cfg.HouseholdPath, s.cfg.Now); err != nil {
+		return fmt.Errorf("household: %w", err)
+	}
+	if err := s.openLedger(ctx); err != nil {
+		return fmt.Errorf("ledger: %w", err)
+	}
+	if s.cfg.MemoryPath != "" {
+		if s.memory, err = openMemory(ctx, s.cfg); err != nil {
+			return fmt.Errorf("memory: %w", err)
+		}
+		if err := s.memory.restore(ctx, s.ledger); err != nil {
+			return fmt.Errorf("memory: %w", err)
+		}
+	}
+	s.metrics, err = newMetrics(s.cfg)
+	return err
+}
+
+// Close closes the files. Run must have returned; what it was not given to
+// write is lost.
+func (s *Store) Close() error {
+	var errs []error
+	// Readers first: the last connection to close folds the write-ahead log into the file.
+	if db := s.read.Load(); db != nil {
+		errs = append(errs, db.Close())
+	}
+	if s.ledger != nil {
+		errs = append(errs, s.ledger.db.Close())
+	}
+	if s.memory != nil {
+		errs = append(errs, s.memory.db.Close())
+	}
+	if s.Household != nil {
+		errs = append(errs, s.Household.db.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// Run writes what sub brings, in batches, keeps the ledger within its age and
+// bytes, and the memory up to date. When ctx ends it writes what is left and
+// returns nil. A batch that cannot be written is lost and counted; the house goes on.
+func (s *Store) Run(ctx context.Context, sub *journal.Subscription) error {
+	select {
+	case s.writer <- struct{}{}:
+		defer func() { <-s.writer }()
+	case <-ctx.Done():
+		return nil
+	}
+	s.source = sub.C
+	defer func() { s.source = nil }()
+	flush := time.NewTicker(s.cfg.FlushEvery)
+	defer flush.Stop()
+	tidy := time.NewTicker(tidyEvery)
+	defer tidy.Stop()
+	for {
+		select {
+		case e, ok := <-s.source:
+			if !ok {
+				s.source = nil // closed: nothing more will come
+				break
+			}
+			s.ledger.add(e)
+			if len(s.ledger.batch) >= batchRows {
+				s.report("batch not written", s.flush(ctx))
+			}
+		case <-flush.C:
+			s.report("batch not written", s.flush(ctx))
+		case <-tidy.C:
+			s.report("tidying not done", s.tidy(ctx))
+		case j := <-s.jobs:
+			j.done <- j.do()
+		case <-ctx.Done():
+			return s.stop(ctx)
+		}
+	}
+}
+
+// stop writes what is left, for which the caller's context is of no use any more.
+func (s *Store) stop(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
+	defer cancel()
+	s.drain()
+	s.report("last batch not written", s.flush(ctx))
+	s.report("memory not written", s.remember(ctx))
+	return nil
+}
+
+func (s *Store) report(what string, err error) {
+	if err != nil && !errors.Is(err, context.Canceled) {
+		s.cfg.Logger.Warn(what, "err", err)
+	}
+}
+
+// asWriter runs do as the one writer: on Run's goroutine while that runs, else here.
+func (s *Store) asWriter(ctx context.Context, do func() error) error {
+	j := job{do: do, done: make(chan error, 1)}
+	select {
+	case s.jobs <- j:
+		return <-j.done
+	case s.writer <- struct{}{}:
+		defer func() { <-s.writer }()
+		return do()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// drain takes in what waits in the subscription, without waiting for more.
+func (s *Store) drain() {
+	for {
+		select {
+		case e, ok := <-s.source:
+			if !ok {
+				s.source = nil
+				return
+			}
+			s.ledger.add(e)
+		default:
+			return
+		}
+	}
+}
+
+// Flush writes all that was recorded before the call, so that it can be read.
+func (s *Store) Flush(ctx context.Context) error {
+	return s.asWriter(ctx, func() error {
+		s.drain()
+		return s.flush(ctx)
+	})
+}
+
+// Tidy enforces age and byte budget now. Run does so by itself.
+func (s *Store) Tidy(ctx context.Context) error {
+	return s.asWriter(ctx, func() error { return s.tidy(ctx) })
+}
+
+// Remember writes the daily roll-ups and rare events to memory.db now. Run does
+// so once a day and when it ends; each time wears the flash.
+func (s *Store) Remember(ctx context.Context) error {
+	return s.asWriter(ctx, func() error { return s.remember(ctx) })
+}
+
+func (s *Store) flush(ctx context.Context) error {
+	if len(s.ledger.batch) == 0 {
+		return nil
+	}
+	start := time.Now() // a duration, not a date: the injected clock may stand still
+	rows, lost, err := s.ledger.flush(ctx)
+	s.metrics.flush.Observe(time.Since(start).Seconds())
+	s.metrics.written.Add(float64(rows))
+	s.metrics.dropped.Add(float64(lost))
+	switch {
+	case isCorrupt(err):
+		return errors.Join(err, s.replaceLedger(ctx, err))
+	case isFull(err):
+		// No room on the device, whatever the budget says: what is oldest makes some.
+		return errors.Join(err, s.prune(ctx, s.ledger.used(ctx)*3/4))
+	}
+	if err == nil && s.ledger.used(ctx) > s.budget() {
+		err = s.prune(ctx, s.budget())
+	}
+	return err
+}
+
+// tidy is the one job for age, bytes and what has ended.
+func (s *Store) tidy(ctx context.Context) error {
+	err := errors.Join(s.prune(ctx, s.budget()), s.expireRules(ctx))
+	if s.memory != nil && s.memory.due(s.cfg.Now()) {
+		err = errors.Join(err, s.remember(ctx))
+	}
+	return err
+}
+
+func (s *Store) remember(ctx context.Context) error {
+	if s.memory == nil {
+		return nil
+	}
+	return s.memory.remember(ctx, s.ledger, s.cfg.Now())
+}
