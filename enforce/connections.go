@@ -30,7 +30,7 @@ func (k *Kernel) Delete(ctx context.Context, t flow.Tuple) error {
 	}
 	defer c.Close()
 	f := conntrack.NewFlow(uint8(t.Proto), 0, t.SrcAddr(), t.DstAddr(), t.SrcPort, t.DstPort, 0, 0)
-	f.TupleReply = conntrack.Tuple{} // the way back is translated; the way out names it well enough
+	// The kernel looks at the way out alone; the way back, which may be translated, only tells the family.
 	zones := []uint16{0}
 	if t.DstPort == 53 {
 		zones = append(zones, zone)
@@ -67,7 +67,7 @@ func deleteWhere(ctx context.Context, match func(*conntrack.Flow) bool) (n int, 
 			if err := ctx.Err(); err != nil {
 				return n, err
 			}
-			err := c.Delete(conntrack.Flow{ID: f.ID, Zone: f.Zone, TupleOrig: f.TupleOrig})
+			err := c.Delete(conntrack.Flow{ID: f.ID, Zone: f.Zone, TupleOrig: f.TupleOrig, TupleReply: f.TupleReply})
 			if err == nil {
 				n++
 			} else if !errors.Is(err, syscall.ENOENT) {

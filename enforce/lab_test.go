@@ -31,7 +31,8 @@ var (
 	site6         = netip.MustParseAddr("2001:db8:99::10")
 	other4        = netip.MustParseAddr("198.51.100.20")
 	other6        = netip.MustParseAddr("2001:db8:99::20")
-	internetAddrs = []netip.Addr{google4, google6, site4, site6, other4, other6}
+	private4      = netip.MustParseAddr("10.9.9.9") // behind the uplink, as a second router's network is
+	internetAddrs = []netip.Addr{google4, google6, site4, site6, other4, other6, private4}
 	routerLink    = netip.MustParseAddr("fe80::1")
 )
 
@@ -306,5 +307,26 @@ func (l *lab) expect(why string, host *netlab.Host, network string, addr netip.A
 	got := l.ask(host, network, addr, port)
 	if first, _, _ := strings.Cut(got, " "); first != want {
 		l.Errorf("%s: %s to %s:%d over %s: %q, want %q", why, host.Name, addr, port, network, got, want)
+	}
+}
+
+// running opens a connection and makes sure that want answers on it.
+func (l *lab) running(host *netlab.Host, addr netip.Addr, port uint16, want string) net.Conn {
+	l.Helper()
+	c, err := l.dial(host, "tcp", 0, addr, port)
+	if err != nil {
+		l.Fatal(err)
+	}
+	l.Cleanup(func() { _ = c.Close() })
+	l.answers("at first", c, want)
+	return c
+}
+
+// answers talks over a running connection and compares the first word.
+func (l *lab) answers(why string, c net.Conn, want string) {
+	l.Helper()
+	got := talk(c)
+	if first, _, _ := strings.Cut(got, " "); first != want {
+		l.Errorf("%s: connection to %s: %q, want %q", why, c.RemoteAddr(), got, want)
 	}
 }

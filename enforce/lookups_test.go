@@ -69,6 +69,35 @@ func TestLookupsAreOursWhileAlive(t *testing.T) {
 	expect("interception off", "plain", "google")
 }
 
+// TestArmingCatchesRunningConversations: a client that already talks to a
+// resolver of its own is ours from its next packet on.
+func TestArmingCatchesRunningConversations(t *testing.T) {
+	t.Parallel()
+	l, _ := withResolvers(t)
+	for _, a := range []netip.Addr{google4, google6} {
+		for _, network := range []string{"udp", "tcp"} {
+			c, err := l.dial(l.tv, network, 0, a, 53)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			if got := talk(c); !strings.HasPrefix(got, "google") {
+				t.Fatalf("%s %s before arming: %q", network, a, got)
+			}
+			l.alive(ServiceDNS)
+			want := "ours"
+			if network == "tcp" {
+				want = "reset" // and the next connection is ours
+			}
+			if got := talk(c); got != want {
+				t.Errorf("%s %s after arming: %q, want %q", network, a, got, want)
+			}
+			l.expect("after arming", l.tv, network, a, 53, "ours")
+			l.dead(ServiceDNS)
+		}
+	}
+}
+
 // TestNobodyReachesOurPortsDirectly: what was not brought to us is refused.
 func TestNobodyReachesOurPortsDirectly(t *testing.T) {
 	t.Parallel()
@@ -163,7 +192,7 @@ func TestFixedSourcePort(t *testing.T) {
 			}
 			l.alive(ServiceDNS)
 			for _, c := range clients {
-				if got := c.try(l); got != want(c, true) && c.network == "udp" {
+				if got := c.try(l); got != want(c, true) {
 					t.Errorf("%s: first question after we are back: %q", c.name, got)
 				}
 			}

@@ -1,0 +1,118 @@
+//go:build linux
+
+package enforce
+
+import (
+	"fmt"
+	"net/netip"
+	"testing"
+
+	"github.com/netcurtain/netcurtain/devices"
+	"github.com/netcurtain/netcurtain/internal/netlab"
+)
+
+// sites are two web servers of the lab's internet, one address of each family.
+var sites = []netip.Addr{site4, site6}
+
+// withProxy guards the toy and starts sites and our two proxies.
+func withProxy(t *testing.T) (l *lab, http, tls *server) {
+	l = newLab(t)
+	for _, port := range []uint16{80, 443, 853} {
+		l.serve(l.internet, "site", port, site4, site6, other4, other6, private4)
+	}
+	http, tls = l.proxy("http", 8380), l.proxy("tls", 8343)
+	d := wanted()
+	d.Guarded = []devices.MAC{toyMAC}
+	l.set(d)
+	return l, http, tls
+}
+
+func TestGuardedTrafficReachesTheProxy(t *testing.T) {
+	t.Parallel()
+	l, http, _ := withProxy(t)
+	for _, a := range sites {
+		l.expect("before the first proof of life", l.toy, "tcp", a, 80, "site")
+	}
+	l.alive(ServiceHTTP, ServiceTLS)
+	for _, a := range sites {
+		for port, tag := range map[uint16]string{80: "http", 443: "tls"} {
+			want := fmt.Sprintf("%s %s", tag, netip.AddrPortFrom(a, port))
+			if got := l.ask(l.toy, "tcp", a, port); got != want {
+				t.Errorf("guarded: %q, want the proxy with the original destination as its own address: %q", got, want)
+			}
+			l.expect("not guarded", l.tv, "tcp", a, port, "site")
+		}
+		l.expect("another port", l.toy, "tcp", a, 853, "site")
+	}
+	l.expect("private destination", l.toy, "tcp", private4, 80, "site")
+	l.serve(l.router, "page", 80, netlab.RouterLAN4.Addr(), netlab.RouterLAN6.Addr())
+	l.expect("the router's own page", l.toy, "tcp", netlab.RouterLAN4.Addr(), 80, "page")
+	l.expect("the router's own page", l.toy, "tcp", netlab.RouterLAN6.Addr(), 80, "page")
+
+	l.dead(ServiceHTTP)
+	l.expect("said to be dead", l.toy, "tcp", site4, 80, "site")
+	l.expect("the other service goes on", l.toy, "tcp", site4, 443, "tls")
+	l.alive(ServiceHTTP)
+	http.kill()
+	for _, a := range sites {
+		l.expect("killed, at once", l.toy, "tcp", a, 80, "site")
+	}
+}
+
+// TestArmingLeavesRunningConnections: the proxy takes new connections only, and
+// keeps those that it has, whatever happens to the gate or to the device's mode.
+func TestArmingLeavesRunningConnections(t *testing.T) {
+	t.Parallel()
+	l, _, _ := withProxy(t)
+	for _, a := range sites {
+		direct := l.running(l.toy, a, 80, "site")
+		l.alive(ServiceHTTP)
+		l.answers("armed", direct, "site")
+		proxied := l.running(l.toy, a, 80, "http")
+		l.dead(ServiceHTTP)
+		l.answers("disarmed", proxied, "http")
+		l.answers("disarmed", direct, "site")
+		d := wanted()
+		l.set(d)
+		l.answers("left guard", proxied, "http")
+		d.Guarded = []devices.MAC{toyMAC}
+		l.set(d)
+	}
+}
+
+// TestBecomingGuardedEndsDirectConnections: what ran past the proxy ends, on purpose.
+func TestBecomingGuardedEndsDirectConnections(t *testing.T) {
+	t.Parallel()
+	l, _, _ := withProxy(t)
+	l.alive(ServiceHTTP, ServiceTLS)
+	for _, a := range sites {
+		web := l.running(l.tv, a, 443, "site")
+		neighbour := l.running(l.phone, a, 443, "site")
+		d := wanted()
+		d.Guarded = []devices.MAC{toyMAC, tvMAC}
+		l.set(d)
+		l.answers("now guarded", web, "reset")
+		l.answers("its neighbour", neighbour, "site")
+		l.expect("now guarded", l.tv, "tcp", a, 443, "tls")
+		d.Guarded = []devices.MAC{toyMAC}
+		l.set(d)
+	}
+}
+
+func TestGuardedSideDoors(t *testing.T) {
+	t.Parallel()
+	l, _, _ := withProxy(t)
+	for _, c := range []struct {
+		network string
+		port    uint16
+		gate    Service
+	}{{"udp", 443, ServiceTLS}, {"udp", 853, ServiceDNS}, {"tcp", 853, ServiceDNS}} {
+		for _, a := range sites {
+			l.expect("nobody stands in", l.toy, c.network, a, c.port, "site")
+			l.alive(c.gate)
+			l.expect("guarded", l.toy, c.network, a, c.port, "refused")
+			l.expect("not guarded", l.tv, c.network, a, c.port, "site")
+			l.dead(c.gate)
+		}
+	}
+}
