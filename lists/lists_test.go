@@ -17,7 +17,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/netcurtain/netcurtain/internal/dnsname"
 	"github.com/netcurtain/netcurtain/policy/blocklist"
@@ -357,8 +356,9 @@ func TestNewRefusesBadSources(t *testing.T) {
 // run through every swap, and would crash the process on a page that is gone.
 func TestSwappingUnderReaders(t *testing.T) {
 	var inForce atomic.Pointer[blocklist.Index]
+	reg := prometheus.NewPedanticRegistry()
 	l, err := New(Config{
-		Dir: t.TempDir(), Registerer: prometheus.NewPedanticRegistry(),
+		Dir: t.TempDir(), Registerer: reg,
 		OnIndex: func(x *blocklist.Index) { inForce.Store(x) },
 	})
 	if err != nil {
@@ -403,6 +403,21 @@ func TestSwappingUnderReaders(t *testing.T) {
 	readers.Wait()
 	eventually(t, "only the index in force is mapped", func() bool {
 		runtime.GC()
-		return testutil.ToFloat64(l.metrics.mapped) == 1
+		return gauge(t, reg, "netcurtain_lists_mapped_indexes") == 1
 	})
+}
+
+func gauge(t *testing.T, reg prometheus.Gatherer, name string) float64 {
+	t.Helper()
+	families, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() == name {
+			return f.GetMetric()[0].GetGauge().GetValue()
+		}
+	}
+	t.Fatalf("no metric %s", name)
+	return 0
 }
