@@ -59,7 +59,7 @@ var hostnameHints = [...]hint{
 	{"wiz_*", KindLight, "a WiZ light"}, {"wled*", KindLight, "a WLED light"}, {"govee*", KindLight, "a Govee light"}, {"kl1??*", KindLight, "a Kasa light"}, {"tapo_l*", KindLight, "a Tapo light"},
 
 	{"roomba*", KindAppliance, "a Roomba"}, {"irobot*", KindAppliance, "a Roomba"}, {"roborock*", KindAppliance, "a Roborock vacuum"}, {"ecovacs*", KindAppliance, "an Ecovacs vacuum"}, {"deebot*", KindAppliance, "an Ecovacs vacuum"},
-	{"dyson*", KindAppliance, "a Dyson appliance"}, {"ecobee*", KindAppliance, "an ecobee thermostat"}, {"nest-thermostat*", KindAppliance, "a Nest thermostat"}, {"tado*", KindAppliance, "a tado thermostat"},
+	{"dyson*", KindAppliance, "a Dyson appliance"}, {"ecobee*", KindAppliance, "an ecobee thermostat"}, {"nest-thermostat*", KindAppliance, "a Nest thermostat"}, {"tado", KindAppliance, "a tado thermostat"},
 	{"samsung-washer*", KindAppliance, "a washing machine"}, {"lg_smart_*", KindAppliance, "an LG appliance"}, {"*dishwasher*", KindAppliance, "a dishwasher"}, {"*-vacuum*", KindAppliance, "a vacuum cleaner"},
 
 	{"withings*", KindSensor, "a Withings scale or sensor"}, {"netatmo*", KindSensor, "a Netatmo sensor"}, {"airthings*", KindSensor, "an Airthings sensor"}, {"*-sensor*", KindSensor, "a sensor"},
@@ -75,15 +75,15 @@ var hostnameHints = [...]hint{
 // makerHints are makers of (nearly) one kind of device. Makers of many kinds,
 // such as Samsung or Apple, are left out: unsure is unknown.
 var makerHints = [...]hint{
-	{"roku*", KindTV, "Roku"}, {"vizio*", KindTV, "Vizio"},
-	{"hangzhou hikvision*", KindCamera, "Hikvision"}, {"zhejiang dahua*", KindCamera, "Dahua"}, {"hangzhou ezviz*", KindCamera, "Ezviz"},
-	{"reolink*", KindCamera, "Reolink"}, {"wyze*", KindCamera, "Wyze"}, {"arlo*", KindCamera, "Arlo"}, {"ring llc*", KindCamera, "Ring"}, {"ring", KindCamera, "Ring"},
+	{"roku", KindTV, "Roku"}, {"vizio", KindTV, "Vizio"},
+	{"hangzhou hikvision*", KindCamera, "Hikvision"}, {"zhejiang dahua*", KindCamera, "Dahua"}, {"*ezviz*", KindCamera, "Ezviz"},
+	{"reolink*", KindCamera, "Reolink"}, {"wyze labs", KindCamera, "Wyze"}, {"arlo technology", KindCamera, "Arlo"}, {"ring", KindCamera, "Ring"},
 	{"axis communications*", KindCamera, "Axis"}, {"amcrest*", KindCamera, "Amcrest"}, {"shenzhen foscam*", KindCamera, "Foscam"}, {"vivotek*", KindCamera, "Vivotek"}, {"blink by amazon*", KindCamera, "Blink"},
-	{"sonos*", KindSpeaker, "Sonos"}, {"bose*", KindSpeaker, "Bose"}, {"bang & olufsen*", KindSpeaker, "Bang & Olufsen"},
-	{"shelly*", KindPlug, "Shelly"}, {"allterco*", KindPlug, "Shelly"}, {"meross*", KindPlug, "Meross"}, {"belkin*wemo*", KindPlug, "Wemo"},
-	{"lifi labs*", KindLight, "LIFX"}, {"lifx*", KindLight, "LIFX"}, {"nanoleaf*", KindLight, "Nanoleaf"}, {"yeelight*", KindLight, "Yeelight"}, {"wiz*", KindLight, "WiZ"},
-	{"philips lighting*", KindHub, "Philips Hue"}, {"signify*", KindHub, "Philips Hue"}, {"ikea*", KindHub, "IKEA"}, {"lumi united*", KindHub, "Aqara"},
-	{"irobot*", KindAppliance, "iRobot"}, {"beijing roborock*", KindAppliance, "Roborock"}, {"roborock*", KindAppliance, "Roborock"}, {"ecovacs*", KindAppliance, "Ecovacs"}, {"dyson*", KindAppliance, "Dyson"}, {"ecobee*", KindAppliance, "ecobee"}, {"tado*", KindAppliance, "tado"},
+	{"sonos", KindSpeaker, "Sonos"}, {"bose", KindSpeaker, "Bose"}, {"bang & olufsen*", KindSpeaker, "Bang & Olufsen"},
+	{"shelly*", KindPlug, "Shelly"}, {"allterco*", KindPlug, "Shelly"}, {"*meross*", KindPlug, "Meross"}, {"belkin*wemo*", KindPlug, "Wemo"},
+	{"lifi labs*", KindLight, "LIFX"}, {"lifx*", KindLight, "LIFX"}, {"nanoleaf*", KindLight, "Nanoleaf"}, {"yeelight*", KindLight, "Yeelight"}, {"wiz", KindLight, "WiZ"}, {"wiz connected*", KindLight, "WiZ"},
+	{"philips lighting*", KindHub, "Philips Hue"}, {"signify*", KindHub, "Philips Hue"}, {"ikea *", KindHub, "IKEA"}, {"lumi united*", KindHub, "Aqara"},
+	{"irobot*", KindAppliance, "iRobot"}, {"*roborock*", KindAppliance, "Roborock"}, {"ecovacs*", KindAppliance, "Ecovacs"}, {"dyson*", KindAppliance, "Dyson"}, {"ecobee*", KindAppliance, "ecobee"}, {"tado", KindAppliance, "tado"},
 	{"netatmo*", KindSensor, "Netatmo"}, {"withings*", KindSensor, "Withings"}, {"airthings*", KindSensor, "Airthings"},
 	{"nintendo*", KindConsole, "Nintendo"}, {"sony interactive*", KindConsole, "Sony Interactive Entertainment"},
 	{"seiko epson*", KindPrinter, "Epson"}, {"brother industries*", KindPrinter, "Brother"}, {"lexmark*", KindPrinter, "Lexmark"},
