@@ -26,5 +26,7 @@ type TLS struct {
 	ALPN        []string // as offered
 	Cipher      uint16   // negotiated; 0 when not seen
 	ECH         bool     // encrypted_client_hello offered and the name is the outer one
+	ECHOffered  bool     // the extension was there, which may be GREASE beside the real name
+	Retried     bool     // the server asked for a second hello (HelloRetryRequest)
 	Hello       bool     // a ClientHello was read
 }

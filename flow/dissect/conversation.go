@@ -1,0 +1,235 @@
+package dissect
+
+import (
+	"github.com/netcurtain/netcurtain/flow"
+)
+
+// Conversation learns what a flow is from its first packets. It is not safe for
+// use by several goroutines. A Conversation may be Reset and used again, which
+// is what keeps the common path free of allocations.
+//
+// Bytes decide; a port only breaks a tie. The caller's directions are taken as
+// given, but handshakes are recognised on either side, for a capture may begin
+// in the middle.
+type Conversation struct {
+	proto flow.Proto
+	ports [2]uint16 // opener's and responder's
+	local bool      // the responder's address is private, or a group on the link
+	state state
+	rec   *recogniser // the one that said maybe or yes last; nil when none did
+	best  Result
+	tls   tlsTalk
+	quic  *quicTalk // only while QUIC is being read
+	dir   [2]stream
+	sizes [2]int // bytes of payload seen
+}
+
+// state of a conversation, and a recogniser's answer.
+type state uint8
+
+const (
+	no    state = iota // not this protocol
+	maybe              // not enough bytes to say
+	yes                // this protocol; more may still be learned
+	final              // this protocol, and nothing more will be learned
+)
+
+// New starts a conversation over p towards port dst (0 when not known).
+func New(p flow.Proto, dst uint16) *Conversation {
+	c := new(Conversation)
+	c.Reset(p, dst)
+	return c
+}
+
+// Reset forgets everything and starts another conversation, keeping small buffers.
+func (c *Conversation) Reset(p flow.Proto, dst uint16) {
+	c.proto, c.ports, c.local, c.state, c.rec = p, [2]uint16{0, dst}, false, no, nil
+	c.best, c.tls, c.quic, c.sizes = Result{}, tlsTalk{}, nil, [2]int{}
+	c.dir[0].reset()
+	c.dir[1].reset()
+}
+
+// Close frees what the conversation holds of the flow's bytes. Its Result stays.
+func (c *Conversation) Close() {
+	c.finish(c.Result())
+}
+
+// Done reports that nothing more will be learned: further packets are ignored.
+func (c *Conversation) Done() bool { return c.state == final }
+
+// Feed takes one packet of the flow. dir is flow.Orig for packets of the side
+// that opened it. The packet and its payload are only read during the call.
+func (c *Conversation) Feed(dir flow.Dir, pkt *flow.Packet) {
+	if c.state == final || dir > flow.Reply {
+		return
+	}
+	c.learnEnds(dir, pkt)
+	switch c.proto {
+	case flow.TCP:
+		c.feedTCP(dir, pkt)
+	case flow.UDP:
+		c.feedUDP(dir, pkt)
+	default:
+		c.feedIP(pkt)
+	}
+}
+
+// learnEnds notes ports and whether the flow stays in the house; the first packet tells.
+func (c *Conversation) learnEnds(dir flow.Dir, pkt *flow.Packet) {
+	t := &pkt.Tuple
+	if c.ports[0] != 0 || t.SrcPort == 0 && t.DstPort == 0 {
+		return
+	}
+	src, dst, addr := t.SrcPort, t.DstPort, t.DstAddr()
+	if dir == flow.Reply {
+		src, dst, addr = dst, src, t.SrcAddr()
+	}
+	c.ports[0] = src
+	if c.ports[1] == 0 {
+		c.ports[1] = dst
+	}
+	c.local = addr.IsPrivate() || addr.IsMulticast() || addr.IsLinkLocalUnicast() || addr.IsLoopback() ||
+		addr.Is4() && addr.As4() == [4]byte{255, 255, 255, 255}
+}
+
+// port reports whether one of the flow's two ends is port p.
+func (c *Conversation) port(p uint16) bool { return c.ports[0] == p || c.ports[1] == p }
+
+func (c *Conversation) feedTCP(dir flow.Dir, pkt *flow.Packet) {
+	s := &c.dir[dir]
+	seq := pkt.Seq
+	if pkt.Flags&flow.SYN != 0 {
+		s.anchor(seq)
+		seq++ // data may ride on a SYN (TCP Fast Open)
+	}
+	if len(pkt.Payload) == 0 || !s.add(seq, pkt.Payload) {
+		return
+	}
+	c.sizes[dir] += len(pkt.Payload)
+	if c.tls.seen {
+		c.followTLS()
+	} else {
+		c.readTCP(dir, pkt.Payload)
+	}
+	if c.state != final {
+		c.dir[dir].keep()
+		if c.spent() {
+			c.finish(c.Result())
+		}
+	}
+}
+
+// spent reports that the flow was given all the attention that it may have.
+func (c *Conversation) spent() bool {
+	a, b := &c.dir[0], &c.dir[1]
+	return a.full() && b.full() || a.packets+b.packets >= 12
+}
+
+// readTCP asks the recognisers about both streams.
+func (c *Conversation) readTCP(dir flow.Dir, segment []byte) {
+	v := view{c: c, up: c.dir[flow.Orig].bytes(), down: c.dir[flow.Reply].bytes()}
+	if c.startTLS(&v) {
+		return
+	}
+	if c.rec != nil && c.state >= yes {
+		c.ask(c.rec, &v)
+		return
+	}
+	for i := range tcpRecognisers {
+		if c.ask(&tcpRecognisers[i], &v) {
+			return
+		}
+	}
+	if tlsRecords(segment) { // the capture began after the handshake
+		c.finish(Result{App: "tls", Protection: flow.Encrypted, Reason: "TLS records seen; the handshake was not", TLS: &TLS{}})
+	}
+}
+
+// ask puts the view before one recogniser and notes a positive answer.
+func (c *Conversation) ask(r *recogniser, v *view) bool {
+	res := Result{App: r.app}
+	switch st := r.read(v, &res); st {
+	case final:
+		c.finish(res)
+	case yes:
+		c.state, c.rec, c.best = yes, r, res
+	default:
+		return false
+	}
+	return true
+}
+
+func (c *Conversation) feedUDP(dir flow.Dir, pkt *flow.Packet) {
+	s := &c.dir[dir]
+	if len(pkt.Payload) == 0 || s.full() {
+		return
+	}
+	c.sizes[dir] += len(pkt.Payload)
+	s.packets++
+	d := view{c: c, up: pkt.Payload, dir: dir}
+	if c.quic != nil {
+		c.followQUIC(dir, pkt.Payload)
+	} else {
+		c.readUDP(&d)
+	}
+	if c.state == final {
+		return
+	}
+	if c.state == no {
+		s.append(pkt.Payload)
+	}
+	if c.spent() {
+		c.finish(c.Result())
+	}
+}
+
+// readUDP asks the recognisers about one datagram. An answer that is not final
+// (STUN, which makes way for something else) may be replaced by a later one.
+func (c *Conversation) readUDP(d *view) {
+	for i := range udpRecognisers {
+		if c.ask(&udpRecognisers[i], d) {
+			return
+		}
+	}
+}
+
+// append keeps the beginning of datagrams for the statistics of the unknown.
+func (s *stream) append(b []byte) {
+	n := min(len(b), statBytes-len(s.buf))
+	if n <= 0 {
+		return
+	}
+	at := len(s.buf)
+	s.grow(at + n)
+	copy(s.buf[at:], b)
+	s.spans[0], s.nspans = span{0, at + n}, 1
+}
+
+// feedIP judges what is neither TCP nor UDP by its protocol number alone.
+func (c *Conversation) feedIP(*flow.Packet) {
+	r, ok := ipProtocol(c.proto)
+	if !ok {
+		return
+	}
+	c.finish(r)
+}
+
+// Result is the best judgement so far.
+func (c *Conversation) Result() Result {
+	switch {
+	case c.state == final, c.best.App != "":
+		return c.best
+	case c.tls.seen:
+		return c.tls.result()
+	case c.quic != nil:
+		return c.quic.result()
+	}
+	return unknown(c.dir[flow.Orig].bytes(), c.dir[flow.Reply].bytes(), c.sizes)
+}
+
+// finish settles the judgement and lets the bytes go.
+func (c *Conversation) finish(r Result) {
+	c.best, c.state, c.quic = r, final, nil
+	c.dir[0].mute()
+	c.dir[1].mute()
+}

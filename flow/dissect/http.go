@@ -1,0 +1,308 @@
+package dissect
+
+import (
+	"bytes"
+
+	"github.com/netcurtain/netcurtain/flow"
+)
+
+// maxHead is how much of a request's head is waited for.
+const maxHead = 8 << 10
+
+// http2Preface opens HTTP/2 without an upgrade (RFC 9113 §3.4).
+const http2Preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+
+// readHTTP knows HTTP/1 by its request line or its status line, HTTP/2 by its preface.
+func readHTTP(v *view, r *Result) state {
+	req := v.up
+	if isStatusLine(v.up) && startsRequest(v.down) != no { // the capture has the sides the other way round
+		req = v.down
+	}
+	if hasPrefixSoFar(req, http2Preface) {
+		r.readable("HTTP/2 without TLS")
+		r.Path = "PRI"
+		return final
+	}
+	switch startsRequest(req) {
+	case maybe:
+		return maybe
+	case no:
+		return onlyAnswer(v, r)
+	}
+	r.readable("HTTP without TLS: every word can be read on the way")
+	head, rest, complete := cutHead(req)
+	if !complete && len(req) < maxHead {
+		readRequest(r, head, nil)
+		return yes
+	}
+	readRequest(r, head, rest)
+	if r.App == "http" && r.Credentials == "" && formBody(head) && len(rest) < 512 && bodyMissing(head, rest) {
+		return yes // a form's password may follow in the next segment
+	}
+	r.Harmless, r.Reason = harmlessHTTP(r, r.Reason)
+	return final
+}
+
+// onlyAnswer knows HTTP by its answer when the request was not captured.
+func onlyAnswer(v *view, r *Result) state {
+	if len(v.up) > 0 && !isStatusLine(v.up) || !isStatusLine(v.up) && !isStatusLine(v.down) {
+		return no
+	}
+	r.readable("HTTP without TLS: an answer was seen, its request was not")
+	return yes
+}
+
+func isStatusLine(b []byte) bool {
+	return len(b) >= 12 && (string(b[:9]) == "HTTP/1.1 " || string(b[:9]) == "HTTP/1.0 ") && isDigit(b[9]) && isDigit(b[10]) && isDigit(b[11])
+}
+
+func isDigit(c byte) bool { return c >= '0' && c <= '9' }
+
+func hasPrefixSoFar(b []byte, want string) bool {
+	return len(b) >= 14 && bytes.HasPrefix(b, []byte(want[:min(len(want), len(b))]))
+}
+
+// startsRequest reports whether b begins with an HTTP/1 request line: a known or
+// plausible method, a target, and HTTP/1.x when the line's end is there.
+func startsRequest(b []byte) state {
+	method, rest, ok := bytes.Cut(b[:min(len(b), 32)], []byte(" "))
+	if len(method) == 0 || len(method) > 20 {
+		return no
+	}
+	for _, c := range method {
+		if (c < 'A' || c > 'Z') && c != '-' && c != '_' {
+			return no
+		}
+	}
+	if !ok {
+		return maybe
+	}
+	if len(rest) == 0 {
+		return maybe
+	}
+	known := httpMethod(method)
+	line, _, end := bytes.Cut(b[:min(len(b), maxHead)], []byte("\n"))
+	if end {
+		line = bytes.TrimSuffix(line, []byte("\r"))
+		if i := bytes.LastIndexByte(line, ' '); i > 0 && bytes.HasPrefix(line[i+1:], []byte("HTTP/1.")) {
+			return yes
+		}
+		return no
+	}
+	if !known {
+		return maybe
+	}
+	// The line goes on in the next segment; its target must look like one.
+	if c := rest[0]; c == '/' || c == '*' || bytes.HasPrefix(rest, []byte("http")) || string(method) == "CONNECT" {
+		return yes
+	}
+	return no
+}
+
+func httpMethod(m []byte) bool {
+	switch string(m) {
+	case "GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH",
+		"PROPFIND", "PROPPATCH", "MKCOL", "COPY", "MOVE", "LOCK", "UNLOCK", "REPORT", "SEARCH",
+		"SUBSCRIBE", "UNSUBSCRIBE", "NOTIFY", "M-SEARCH", "SOURCE":
+		return true
+	}
+	return false
+}
+
+// cutHead cuts the request's head off its body.
+func cutHead(b []byte) (head, body []byte, complete bool) {
+	if i := bytes.Index(b, []byte("\r\n\r\n")); i >= 0 {
+		return b[:i+2], b[i+4:], true
+	}
+	if i := bytes.Index(b, []byte("\n\n")); i >= 0 {
+		return b[:i+1], b[i+2:], true
+	}
+	return b[:min(len(b), maxHead)], nil, false
+}
+
+// readRequest fills in what the first request says.
+func readRequest(r *Result, head, body []byte) {
+	line, fields, _ := bytes.Cut(head, []byte("\n"))
+	method, target, _ := bytes.Cut(line, []byte(" "))
+	if i := bytes.LastIndexByte(target, ' '); i >= 0 {
+		target = target[:i]
+	}
+	r.Path = string(method) + " " + pathClass(target)
+	if host := absoluteHost(target); host != "" {
+		r.name(host, "host")
+	}
+	eachField(fields, func(name, value []byte) {
+		switch {
+		case equalFold(name, "host"):
+			if r.ServerName == "" { // the target's own authority wins (RFC 9112 §3.2.2)
+				r.name(hostHeader(value), "host")
+			}
+		case equalFold(name, "authorization"), equalFold(name, "proxy-authorization"):
+			r.Credentials = authKind(value)
+		case equalFold(name, "upgrade") && bytes.EqualFold(bytes.TrimSpace(value), []byte("websocket")):
+			r.Reason = "WebSocket without TLS: every word can be read on the way"
+		}
+	})
+	if r.Credentials == "" && formBody(head) && formPassword(body) {
+		r.Credentials = "http-form"
+	}
+}
+
+// eachField calls f with each whole header line.
+func eachField(fields []byte, f func(name, value []byte)) {
+	for len(fields) > 0 {
+		line, rest, whole := bytes.Cut(fields, []byte("\n"))
+		if !whole {
+			return
+		}
+		fields = rest
+		if name, value, ok := bytes.Cut(line, []byte(":")); ok {
+			f(name, bytes.TrimSpace(value))
+		}
+	}
+}
+
+func equalFold(b []byte, lower string) bool {
+	if len(b) != len(lower) {
+		return false
+	}
+	for i := range b {
+		c := b[i]
+		if c >= 'A' && c <= 'Z' {
+			c += 'a' - 'A'
+		}
+		if c != lower[i] {
+			return false
+		}
+	}
+	return true
+}
+
+// absoluteHost is the host of an absolute-form target (RFC 9112 §3.2.2).
+func absoluteHost(target []byte) string {
+	scheme, rest, ok := bytes.Cut(target, []byte("://"))
+	if !ok || len(scheme) > 5 || !bytes.EqualFold(scheme, []byte("http")) && !bytes.EqualFold(scheme, []byte("https")) {
+		return ""
+	}
+	if i := bytes.IndexAny(rest, "/?#"); i >= 0 {
+		rest = rest[:i]
+	}
+	if i := bytes.LastIndexByte(rest, '@'); i >= 0 {
+		rest = rest[i+1:]
+	}
+	return hostHeader(rest)
+}
+
+// pathClass is at most the first two segments of the target's path, without its
+// query: enough to know an API by, too little to know a person by.
+func pathClass(target []byte) string {
+	if i := bytes.Index(target, []byte("://")); i >= 0 && i <= 5 {
+		target = target[i+3:]
+		if j := bytes.IndexByte(target, '/'); j >= 0 {
+			target = target[j:]
+		} else {
+			return "/"
+		}
+	}
+	if len(target) == 0 || target[0] != '/' {
+		return "*" // asterisk and authority form name no path
+	}
+	if i := bytes.IndexAny(target, "?#;"); i >= 0 {
+		target = target[:i]
+	}
+	end, slashes := len(target), 0
+	for i, c := range target {
+		if c == '/' {
+			if slashes++; slashes == 3 {
+				end = i
+				break
+			}
+		}
+		if c <= ' ' || c > '~' {
+			end = i
+			break
+		}
+	}
+	return string(target[:min(end, 64)])
+}
+
+// authKind names the scheme of an Authorization field, never its value.
+func authKind(value []byte) string {
+	scheme, _, _ := bytes.Cut(value, []byte(" "))
+	switch {
+	case equalFold(scheme, "basic"):
+		return "http-basic"
+	case equalFold(scheme, "digest"):
+		return "http-digest"
+	case equalFold(scheme, "bearer"):
+		return "http-bearer"
+	}
+	return "http-authorization"
+}
+
+func formBody(head []byte) bool {
+	found := false
+	_, fields, _ := bytes.Cut(head, []byte("\n"))
+	eachField(fields, func(name, value []byte) {
+		if equalFold(name, "content-type") && len(value) >= 33 && equalFold(value[:33], "application/x-www-form-urlencoded") {
+			found = true
+		}
+	})
+	return found
+}
+
+// bodyMissing reports whether the announced body is not all there.
+func bodyMissing(head, body []byte) bool {
+	want := 0
+	_, fields, _ := bytes.Cut(head, []byte("\n"))
+	eachField(fields, func(name, value []byte) {
+		if equalFold(name, "content-length") {
+			for _, c := range value {
+				if isDigit(c) && want < 1<<20 {
+					want = want*10 + int(c-'0')
+				}
+			}
+		}
+	})
+	return len(body) < want
+}
+
+// formPassword reports a password field with a value in a form's body.
+func formPassword(body []byte) bool {
+	for len(body) > 0 {
+		pair, rest, _ := bytes.Cut(body, []byte("&"))
+		body = rest
+		key, value, _ := bytes.Cut(pair, []byte("="))
+		if len(value) == 0 {
+			continue
+		}
+		switch string(bytes.ToLower(key[:min(len(key), 32)])) {
+		case "password", "passwd", "pass", "pwd", "passphrase", "user_password", "userpassword", "login_password":
+			return true
+		}
+	}
+	return false
+}
+
+// harmlessHTTP knows requests that have to be clear and say nothing: whether a
+// certificate was revoked, whether there is an internet.
+func harmlessHTTP(r *Result, reason string) (bool, string) {
+	if r.Credentials != "" || r.Protection != flow.Readable {
+		return false, reason
+	}
+	for _, h := range harmlessHosts {
+		if r.ServerName == h.host && (h.path == "" || pathOf(r.Path) == h.path) {
+			return true, h.why
+		}
+	}
+	return false, reason
+}
+
+func pathOf(p string) string {
+	for i := range len(p) {
+		if p[i] == ' ' {
+			return p[i+1:]
+		}
+	}
+	return p
+}

@@ -1,0 +1,74 @@
+package dissect
+
+import "github.com/netcurtain/netcurtain/flow"
+
+// view is what a recogniser looks at: for TCP both directions from their first
+// byte on, in order; for UDP one datagram, in up, and its direction.
+type view struct {
+	c        *Conversation
+	up, down []byte
+	dir      flow.Dir
+}
+
+func (v *view) port(p uint16) bool { return v.c.port(p) }
+
+// recogniser knows one protocol. read looks at the view, which may hold any
+// bytes at all, fills in r and answers how sure it is; r is only used when the
+// answer is yes or final. It keeps no reference to the view's bytes.
+type recogniser struct {
+	app  string
+	read func(v *view, r *Result) state
+}
+
+// readable, encrypted and cannotTell fill in a judgement.
+func (r *Result) readable(reason string)   { r.Protection, r.Reason = flow.Readable, reason }
+func (r *Result) encrypted(reason string)  { r.Protection, r.Reason = flow.Encrypted, reason }
+func (r *Result) cannotTell(reason string) { r.Protection, r.Reason = flow.CannotTell, reason }
+func (r *Result) harmless(reason string)   { r.readable(reason); r.Harmless = true }
+
+// name notes a name that the flow's own bytes gave, when there is one.
+func (r *Result) name(n, from string) {
+	if n != "" {
+		r.ServerName, r.NameFrom = n, from
+	}
+}
+
+// The tables are in the order of asking: the surest signs first. TLS over TCP and
+// QUIC are asked before either, for they keep state over packets.
+var tcpRecognisers = [...]recogniser{
+	{"http", readHTTP},
+	{"mqtt", readMQTT},
+	{"dns", readDNSStream},
+}
+
+var udpRecognisers = [...]recogniser{
+	{"dns", readDNS},
+}
+
+// ipProtocol judges protocols without ports.
+func ipProtocol(p flow.Proto) (Result, bool) {
+	r := Result{}
+	switch p {
+	case flow.ICMP, flow.ICMPv6:
+		r.App = "icmp"
+		r.harmless("control messages of the network itself")
+	case 2:
+		r.App = "igmp"
+		r.harmless("control messages of the network itself")
+	case 50:
+		r.App = "esp"
+		r.encrypted("IPsec ESP")
+	case 51:
+		r.App = "ah"
+		r.readable("IPsec AH signs but does not encrypt")
+	case 47:
+		r.App = "gre"
+		r.cannotTell("a GRE tunnel; what is inside was not looked at")
+	case 132:
+		r.App = "sctp"
+		r.cannotTell("SCTP; what is inside was not looked at")
+	default:
+		return r, false
+	}
+	return r, true
+}

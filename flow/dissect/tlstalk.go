@@ -1,0 +1,143 @@
+package dissect
+
+import (
+	"encoding/binary"
+
+	"github.com/netcurtain/netcurtain/flow"
+)
+
+// tlsTalk follows a TLS handshake over TCP, whichever side it began on.
+type tlsTalk struct {
+	seen     bool // this is TLS
+	hello    bool // the client's part is settled
+	server   bool // the server's part is settled
+	inner    Hello
+	clientAt flow.Dir
+}
+
+// startTLS looks for a handshake at the start of either stream.
+func (c *Conversation) startTLS(v *view) bool {
+	if c.rec != nil && c.state >= yes {
+		return false
+	}
+	for dir, b := range [2][]byte{v.up, v.down} {
+		client := handshakeStart(b, hsClientHello) || sslv2Start(b)
+		if !client && !handshakeStart(b, hsServerHello) {
+			continue
+		}
+		c.tls.seen = true
+		c.tls.clientAt = flow.Dir(dir)
+		if !client {
+			c.tls.clientAt ^= 1
+		}
+		c.followTLS()
+		return true
+	}
+	return false
+}
+
+// handshakeStart reports whether b begins with a handshake record (RFC 8446
+// §5.1) whose first message is of the given type.
+func handshakeStart(b []byte, kind byte) bool {
+	return len(b) >= 6 && b[0] == recHandshake && b[1] == 3 && b[2] <= 4 && b[5] == kind &&
+		binary.BigEndian.Uint16(b[3:]) <= maxRecord
+}
+
+// sslv2Start reports an SSLv2-form hello as far as it goes; its length fields
+// make it a sure sign once eleven bytes are there.
+func sslv2Start(b []byte) bool {
+	if len(b) < 11 {
+		return false
+	}
+	_, st := parseSSLv2Hello(b)
+	return st != NotTLS
+}
+
+// followTLS takes what both sides have said so far.
+func (c *Conversation) followTLS() {
+	t := &c.tls
+	client, server := &c.dir[t.clientAt], &c.dir[t.clientAt^1]
+	if !t.hello {
+		t.readHello(client)
+	}
+	if !t.server {
+		t.readServer(server)
+	}
+	if t.hello && t.server {
+		c.finish(t.result())
+	}
+}
+
+func (t *tlsTalk) readHello(s *stream) {
+	b := s.bytes()
+	if len(b) == 0 {
+		return
+	}
+	h, st := ParseClientHello(b)
+	switch {
+	case st == Complete:
+		chosen := t.inner.TLS
+		t.inner = h
+		if chosen.Cipher != 0 { // the answer overtook the question
+			t.inner.TLS.Version, t.inner.TLS.Cipher = chosen.Version, chosen.Cipher
+		}
+	case st == NeedMore && !s.full():
+		return
+	}
+	t.hello = true
+	s.mute()
+}
+
+func (t *tlsTalk) readServer(s *stream) {
+	b := s.bytes()
+	if len(b) == 0 {
+		return
+	}
+	msg, st := handshakeMessage(b, hsServerHello)
+	switch {
+	case st == Complete:
+		t.inner.TLS.parseServerHello(msg)
+	case st == NeedMore && !s.full():
+		return
+	}
+	t.server = true
+	s.mute()
+}
+
+func (t *tlsTalk) result() Result {
+	r := t.inner.Result()
+	if nullCipher(t.inner.TLS.Cipher) && t.inner.TLS.Cipher != 0 {
+		r.Protection = flow.Readable
+	}
+	return r
+}
+
+// tlsRecords reports whether a segment holds TLS records after the handshake: at
+// least one whole record header whose record ends with the segment or is followed
+// by another header. The content must not be text, or anybody could dress clear
+// bytes as TLS.
+func tlsRecords(b []byte) bool {
+	records := 0
+	for len(b) >= 5 {
+		kind, n := b[0], int(binary.BigEndian.Uint16(b[3:]))
+		if kind < recChangeCipher || kind > recAppData || b[1] != 3 || b[2] > 3 || n == 0 || n > maxRecord {
+			return false
+		}
+		if kind == recAlert && n == 2 && b[5:][0:min(2, len(b)-5)] != nil {
+			return len(b) >= 7 && (b[5] == 1 || b[5] == 2)
+		}
+		body := b[5:min(5+n, len(b))]
+		if kind == recAppData && len(body) >= 16 && looksReadable(body) {
+			return false
+		}
+		records++
+		if len(b) == 5+n {
+			return true
+		}
+		if len(b) < 5+n {
+			return records > 1 || kind == recAppData && len(body) >= statMin && !looksReadable(body)
+		}
+		b = b[5+n:]
+	}
+	return records > 1
+}
