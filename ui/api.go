@@ -246,7 +246,7 @@ func (s *Server) getDevice(r *http.Request) (any, error) {
 	return s.detail(r.Context(), d, since)
 }
 
-// lastBlocks is how many blocks a device's page shows.
+// lastBlocks is how many blocks of a device are told.
 const lastBlocks = 20
 
 func (s *Server) detail(ctx context.Context, d devices.Device, since time.Time) (api.DeviceDetail, error) {
@@ -268,13 +268,13 @@ func (s *Server) detail(ctx context.Context, d devices.Device, since time.Time) 
 	for _, row := range rows {
 		out.Destinations = append(out.Destinations, toDestination(row))
 	}
-	out.Blocks, err = s.blocks(ctx, d.ID)
+	out.Blocks, err = s.blocks(ctx, d.ID, lastBlocks)
 	return out, err
 }
 
 // blocks are the last blocked look-ups and flows of a device, newest first.
-func (s *Server) blocks(ctx context.Context, id devices.ID) ([]api.Block, error) {
-	f := journal.Filter{Device: id, Blocked: true, Limit: lastBlocks}
+func (s *Server) blocks(ctx context.Context, id devices.ID, limit int) ([]api.Block, error) {
+	f := journal.Filter{Device: id, Blocked: true, Limit: limit}
 	lookups, err := s.cfg.Ledger.Lookups(ctx, f)
 	if err != nil {
 		return nil, fmt.Errorf("look-ups: %w", err)
@@ -291,7 +291,7 @@ func (s *Server) blocks(ctx context.Context, id devices.ID) ([]api.Block, error)
 		blocks = append(blocks, api.Block{At: f.Last, What: "flow", Name: f.Name, Address: addrPort(f.Dst), Organisation: f.Organisation, Reason: f.Reason, Rule: f.Rule, List: f.List})
 	}
 	slices.SortStableFunc(blocks, func(a, b api.Block) int { return b.At.Compare(a.At) })
-	return blocks[:min(len(blocks), lastBlocks)], nil
+	return blocks[:min(len(blocks), limit)], nil
 }
 
 // filter reads what flows, look-ups and events may be narrowed by.

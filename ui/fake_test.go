@@ -138,8 +138,8 @@ func (h *house) Destinations(_ context.Context, id devices.ID, _ time.Time) ([]j
 	return h.destinations[id], h.broken
 }
 
-// page narrows rows as the ledger does: newest first, by key.
-func page[T any](rows []T, f journal.Filter, id func(T) int64, keep func(T) bool) []T {
+// newest narrows rows as the ledger does: newest first, by key.
+func newest[T any](rows []T, f journal.Filter, id func(T) int64, keep func(T) bool) []T {
 	var out []T
 	for _, r := range rows {
 		if keep(r) && (f.Before == 0 || id(r) < f.Before) {
@@ -151,20 +151,20 @@ func page[T any](rows []T, f journal.Filter, id func(T) int64, keep func(T) bool
 }
 
 func (h *house) Flows(_ context.Context, f journal.Filter) ([]journal.FlowRow, error) {
-	return page(h.flows, f, func(r journal.FlowRow) int64 { return r.ID }, func(r journal.FlowRow) bool {
+	return newest(h.flows, f, func(r journal.FlowRow) int64 { return r.ID }, func(r journal.FlowRow) bool {
 		return (f.Device == "" || r.Device == f.Device) && (!f.Blocked || r.Verdict == "block") &&
 			(!f.Readable || r.Protection == "readable" && !r.Harmless)
 	}), h.broken
 }
 
 func (h *house) Lookups(_ context.Context, f journal.Filter) ([]journal.LookupRow, error) {
-	return page(h.lookups, f, func(r journal.LookupRow) int64 { return r.ID }, func(r journal.LookupRow) bool {
+	return newest(h.lookups, f, func(r journal.LookupRow) int64 { return r.ID }, func(r journal.LookupRow) bool {
 		return (f.Device == "" || r.Device == f.Device) && (!f.Blocked || r.Verdict == "block")
 	}), h.broken
 }
 
 func (h *house) Events(_ context.Context, f journal.Filter) ([]journal.EventRow, error) {
-	return page(h.events, f, func(r journal.EventRow) int64 { return r.ID }, func(journal.EventRow) bool { return true }), h.broken
+	return newest(h.events, f, func(r journal.EventRow) int64 { return r.ID }, func(journal.EventRow) bool { return true }), h.broken
 }
 
 // newServer is a server over h whose clock stands at noon.

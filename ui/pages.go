@@ -186,8 +186,38 @@ func (s *Server) homePage(r *http.Request) (view, error) {
 	return view{Title: "Who talked to whom today", Here: "home", Page: homeView{sumUp(list), list, h, wellness(h.Lines)}}, nil
 }
 
+// blocked is one thing that was blocked, maybe many times: devices ask again
+// and again, and twenty equal lines tell less than one with a count.
+type blocked struct {
+	api.Block
+	Times int
+	From  time.Time // of the oldest
+}
+
+// gather joins equal blocks, newest first.
+func gather(blocks []api.Block) []blocked {
+	var out []blocked
+	at := map[api.Block]int{}
+	for _, b := range blocks {
+		key := b
+		key.At = time.Time{}
+		if i, ok := at[key]; ok {
+			out[i].Times++
+			out[i].From = b.At
+			continue
+		}
+		at[key] = len(out)
+		out = append(out, blocked{Block: b, Times: 1, From: b.At})
+	}
+	return out[:min(len(out), lastBlocks)]
+}
+
+// blocksRead is how far back the page looks for the last blocks.
+const blocksRead = 200
+
 type deviceView struct {
 	api.DeviceDetail
+	Blocked       []blocked
 	Span          string
 	Organisations int
 	Readable      int // destinations
@@ -207,7 +237,11 @@ func (s *Server) devicePage(r *http.Request) (view, error) {
 	if err != nil {
 		return view{}, err
 	}
-	v := deviceView{DeviceDetail: detail, Span: span, Organisations: len(detail.Device.Totals.Organisations)}
+	blocks, err := s.blocks(r.Context(), d.ID, blocksRead)
+	if err != nil {
+		return view{}, err
+	}
+	v := deviceView{DeviceDetail: detail, Blocked: gather(blocks), Span: span, Organisations: len(detail.Device.Totals.Organisations)}
 	if span == "" {
 		v.Span = "today"
 	}

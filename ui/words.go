@@ -38,6 +38,7 @@ func (s *Server) words() template.FuncMap {
 		"nameFrom":   nameFromWord,
 		"credential": credentialWord,
 		"event":      eventWord,
+		"mixed":      func(d api.Destination) bool { return d.Encrypted > 0 && d.Encrypted < d.Flows },
 		"navigation": navigation,
 		"modes":      modes,
 		"levels":     levels,
