@@ -25,7 +25,7 @@ const (
 	cutTable  = "netcurtain_cut"
 )
 
-// followed are the sets whose elements follow Desired.
+// followed are the sets whose elements follow Desired: those of members.keys, and our ports.
 var followed = [...]string{"lan", "unfiltered", "guarded", "cut", "exempt4", "exempt6", "ports"}
 
 // AliveFor is how long a service is taken for alive after it last proved it.
@@ -203,49 +203,68 @@ func table(name string) *nftables.Table {
 	return &nftables.Table{Name: name, Family: nftables.TableFamilyINet}
 }
 
-// setMembers makes the followed sets hold m and nothing else, in one transaction.
+// setMembers makes the followed sets hold m and nothing else: it reads them and
+// replaces those that differ, all in one transaction.
 func (k *Kernel) setMembers(ctx context.Context, m members) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	old := k.set.members
 	c, err := nftables.New()
 	if err != nil {
 		return err
 	}
-	var errs []error
-	put := func(name string, same bool, keys [][]byte) {
-		if same {
-			return
-		}
+	for name, want := range m.keys() {
 		s := &nftables.Set{Table: table(mainTable), Name: name}
+		have, err := c.GetSetElements(s)
+		if err != nil {
+			return fmt.Errorf("enforce: reading set %s: %w", name, mend(err))
+		}
+		if sameKeys(have, want) {
+			continue
+		}
 		c.FlushSet(s)
-		for part := range slices.Chunk(keys, 500) {
+		for part := range slices.Chunk(want, 500) {
 			elems := make([]nftables.SetElement, len(part))
 			for i, key := range part {
 				elems[i].Key = key
 			}
-			errs = append(errs, c.SetAddElements(s, elems))
+			if err := c.SetAddElements(s, elems); err != nil {
+				return err
+			}
 		}
-	}
-	put("lan", slices.Equal(old.lan, m.lan), keys(m.lan, ifname))
-	put("unfiltered", slices.Equal(old.unfiltered, m.unfiltered), keys(m.unfiltered, macKey))
-	put("guarded", slices.Equal(old.guarded, m.guarded), keys(m.guarded, macKey))
-	put("cut", slices.Equal(old.cut, m.cut), keys(m.cut, macKey))
-	put("exempt4", slices.Equal(old.exempt4, m.exempt4), keys(m.exempt4, netip.Addr.AsSlice))
-	put("exempt6", slices.Equal(old.exempt6, m.exempt6), keys(m.exempt6, netip.Addr.AsSlice))
-	if !slices.Equal(old.unfiltered, m.unfiltered) {
-		for _, name := range []string{"unseen4", "unseen6"} {
-			c.FlushSet(&nftables.Set{Table: table(mainTable), Name: name})
+		if name == "unfiltered" { // whoever is seen again is seen at once
+			c.FlushSet(&nftables.Set{Table: table(mainTable), Name: "unseen4"})
+			c.FlushSet(&nftables.Set{Table: table(mainTable), Name: "unseen6"})
 		}
-	}
-	if err := errors.Join(errs...); err != nil {
-		return err
 	}
 	if err := flush(c); err != nil {
 		return fmt.Errorf("enforce: changing set elements: %w", err)
 	}
 	return nil
+}
+
+// keys are the elements of each followed set as the kernel keys them.
+func (m members) keys() map[string][][]byte {
+	return map[string][][]byte{
+		"lan":        keys(m.lan, ifname),
+		"unfiltered": keys(m.unfiltered, macKey),
+		"guarded":    keys(m.guarded, macKey),
+		"cut":        keys(m.cut, macKey),
+		"exempt4":    keys(m.exempt4, netip.Addr.AsSlice),
+		"exempt6":    keys(m.exempt6, netip.Addr.AsSlice),
+	}
+}
+
+// sameKeys reports whether a set holds exactly these keys, none of them twice.
+func sameKeys(have []nftables.SetElement, want [][]byte) bool {
+	if len(have) != len(want) {
+		return false
+	}
+	there := make(map[string]bool, len(have))
+	for _, e := range have {
+		there[string(e.Key)] = true
+	}
+	return !slices.ContainsFunc(want, func(key []byte) bool { return !there[string(key)] })
 }
 
 func keys[T any](in []T, key func(T) []byte) [][]byte {

@@ -45,6 +45,7 @@ type Kernel struct {
 	set  *applied      // nil until the first Set
 	feat *features     // nil until asked
 	was  map[string]uint32
+	cut  struct{ text, listing string } // as rendered, and as nft then listed it
 
 	beats heartbeat
 }
@@ -53,6 +54,7 @@ type Kernel struct {
 type applied struct {
 	skeleton skeleton
 	members  members
+	rules    string // as nft listed them then
 }
 
 // New checks cfg. It touches nothing.
@@ -109,7 +111,7 @@ func (k *Kernel) Set(ctx context.Context, d Desired) (err error) {
 	if err := k.setCut(ctx, next.members); err != nil {
 		return err
 	}
-	if err := k.setMain(ctx, next); err != nil {
+	if err := k.setMain(ctx, &next); err != nil {
 		return err
 	}
 	before := k.set
@@ -129,15 +131,12 @@ func (k *Kernel) Set(ctx context.Context, d Desired) (err error) {
 }
 
 // setMain brings table inet netcurtain to next.
-func (k *Kernel) setMain(ctx context.Context, next applied) error {
+func (k *Kernel) setMain(ctx context.Context, next *applied) error {
 	stands, err := tableStands(mainTable)
 	if err != nil {
 		return err
 	}
-	if k.set != nil && stands && k.set.skeleton == next.skeleton {
-		return k.setMembers(ctx, next.members)
-	}
-	// What an earlier process remembered is the truth; what it left set is not.
+	// What an earlier process remembered is the truth; what it left switched on is not.
 	if k.was == nil {
 		if k.was, err = remembered(); err != nil {
 			return err
@@ -152,17 +151,39 @@ func (k *Kernel) setMain(ctx context.Context, next applied) error {
 			k.was[name] = v
 		}
 	}
-	k.was["table"] = uint32(next.skeleton.Marks.Table)
-	text, err := renderMain(next.skeleton, next.members, k.was, k.set == nil || !stands)
-	if err != nil {
-		return err
+	if k.set != nil && stands && k.set.skeleton == next.skeleton {
+		rules, err := k.nft.rules(ctx, mainTable)
+		if err != nil {
+			return err
+		}
+		if rules == k.set.rules {
+			next.rules = rules
+			return k.setMembers(ctx, next.members)
+		}
+		k.log.Warn("somebody changed our kernel rules, which are loaded again")
 	}
-	if err := k.nft.load(ctx, text); err != nil {
+	k.was["table"] = uint32(next.skeleton.Marks.Table)
+	if err := k.loadMain(ctx, next, k.set == nil || !stands); err != nil {
 		return fmt.Errorf("loading table inet netcurtain: %w", err)
 	}
 	k.log.Info("kernel rules loaded", "lan", next.members.lan, "look-ups", next.skeleton.InterceptDNS,
 		"zones", next.skeleton.Zones, "tproxy", next.skeleton.TPROXY)
-	return nil
+	next.rules, err = k.nft.rules(ctx, mainTable)
+	return err
+}
+
+// loadMain writes the rules anew. Where the table cannot take them beside its
+// live sets, because somebody replaced parts of it, it starts fresh.
+func (k *Kernel) loadMain(ctx context.Context, next *applied, fresh bool) error {
+	text, err := renderMain(next.skeleton, next.members, k.was, fresh)
+	if err != nil {
+		return err
+	}
+	err = k.nft.load(ctx, text)
+	if err == nil || fresh || ctx.Err() != nil {
+		return err
+	}
+	return k.loadMain(ctx, next, true)
 }
 
 // setCut writes the cut's file and loads it, when either is not as it should be.
@@ -183,22 +204,36 @@ func (k *Kernel) setCut(ctx context.Context, m members) error {
 	if nobody && len(old) == 0 && !stands {
 		return nil // never used, leaves no trace
 	}
-	if string(old) == text && stands != nobody {
-		return nil
-	}
-	if err := k.nft.check(ctx, text); err != nil {
-		return fmt.Errorf("checking table inet netcurtain_cut: %w", err)
-	}
 	if string(old) != text {
+		if err := k.nft.check(ctx, text); err != nil {
+			return fmt.Errorf("checking table inet netcurtain_cut: %w", err)
+		}
 		if err := writeFile(k.cutFile, text); err != nil {
 			return fmt.Errorf("writing the cut's file: %w", err)
 		}
+	}
+	if stands != nobody && k.cut.text == text && k.cutUntouched(ctx, stands) {
+		return nil
 	}
 	if err := k.nft.run(ctx, text, "-f", "-"); err != nil {
 		return fmt.Errorf("loading table inet netcurtain_cut: %w", err)
 	}
 	k.log.Info("devices without internet", "count", len(m.cut))
-	return nil
+	k.cut.text, k.cut.listing = text, ""
+	if nobody {
+		return nil
+	}
+	k.cut.listing, err = k.nft.output(ctx, "", "list", "table", "inet", cutTable)
+	return err
+}
+
+// cutUntouched reports whether the table is as we loaded it.
+func (k *Kernel) cutUntouched(ctx context.Context, stands bool) bool {
+	if !stands {
+		return true
+	}
+	now, err := k.nft.output(ctx, "", "list", "table", "inet", cutTable)
+	return err == nil && now == k.cut.listing
 }
 
 // RemoveCut gives all devices their internet back and removes the cut's file.

@@ -44,6 +44,11 @@ func (n nft) output(ctx context.Context, stdin string, args ...string) (string, 
 	return "", explain(ctx, err, said.String())
 }
 
+// rules lists a table without what its sets hold.
+func (n nft) rules(ctx context.Context, table string) (string, error) {
+	return n.output(ctx, "", "--terse", "--stateless", "list", "table", "inet", table)
+}
+
 // Errors that a person can mend; each message says how.
 var (
 	ErrNoNFT    = errors.New("nft is not installed: apt-get install nftables, or on OpenWrt opkg install nftables")
