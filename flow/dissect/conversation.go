@@ -167,16 +167,18 @@ func (c *Conversation) feedUDP(dir flow.Dir, pkt *flow.Packet) {
 	c.sizes[dir] += len(pkt.Payload)
 	s.packets++
 	d := view{c: c, up: pkt.Payload, dir: dir}
-	if c.quic != nil {
+	switch {
+	case c.quic != nil:
 		c.followQUIC(dir, pkt.Payload)
-	} else {
+	case c.state == no && c.startQUIC(dir, pkt.Payload):
+	default:
 		c.readUDP(&d)
+	}
+	if c.state == no && c.quic == nil {
+		s.join(pkt.Payload, statBytes)
 	}
 	if c.state == final {
 		return
-	}
-	if c.state == no {
-		s.append(pkt.Payload)
 	}
 	if c.spent() {
 		c.finish(c.Result())
@@ -191,18 +193,6 @@ func (c *Conversation) readUDP(d *view) {
 			return
 		}
 	}
-}
-
-// append keeps the beginning of datagrams for the statistics of the unknown.
-func (s *stream) append(b []byte) {
-	n := min(len(b), statBytes-len(s.buf))
-	if n <= 0 {
-		return
-	}
-	at := len(s.buf)
-	s.grow(at + n)
-	copy(s.buf[at:], b)
-	s.spans[0], s.nspans = span{0, at + n}, 1
 }
 
 // feedIP judges what is neither TCP nor UDP by its protocol number alone.
