@@ -1,0 +1,314 @@
+package proxy
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/elazarl/goproxy"
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/netcurtain/netcurtain/atlas"
+	"github.com/netcurtain/netcurtain/devices"
+	"github.com/netcurtain/netcurtain/internal/dnsname"
+	"github.com/netcurtain/netcurtain/journal"
+	"github.com/netcurtain/netcurtain/policy"
+)
+
+// Devices finds the device that talks from an address.
+type Devices interface {
+	ByAddr(addr netip.Addr) (devices.Device, bool)
+}
+
+// Decider decides; *policy.Engine is one.
+type Decider interface {
+	Decide(q policy.Query) policy.Verdict
+}
+
+// Carried is one carried connection that ended, or one host's share of a
+// connection that spoke HTTP with several. Its bytes are what the device's
+// socket sent and received, TCP payload only.
+type Carried struct {
+	Device devices.Device
+	Flow   journal.Flow // with Proxied set
+}
+
+// Observer is handed every Carried once. It must not block.
+type Observer interface {
+	Proxied(c Carried)
+}
+
+// Recorder keeps what happened and never blocks.
+type Recorder interface {
+	Record(e journal.Entry)
+}
+
+// Config says how to carry. Devices, Decider and a port must be set.
+type Config struct {
+	// Listen lists the addresses at which the kernel hands connections over;
+	// none is both loopback addresses, which nobody on the LAN can reach.
+	Listen            []netip.Addr
+	HTTPPort, TLSPort uint16
+	Transparent       bool          // listen with IP_TRANSPARENT; needs CAP_NET_ADMIN
+	MarkOurs          uint32        // SO_MARK of every socket that we open; 0 is none
+	MaxConns          int           // carried at once; 0 is 1024
+	PeekTimeout       time.Duration // for a ClientHello; 0 is 5 s
+	IdleTimeout       time.Duration // of a spliced connection; 0 is 2 h, as long as a NAT remembers
+	Devices           Devices
+	Resolve           func(addr netip.Addr) (devices.Device, bool) // asked for a client that Devices does not know; may be nil
+	Decider           Decider
+	Describe          func(name dnsname.Name) atlas.Destination             // may be nil
+	NameOf            func(device devices.ID, addr netip.Addr) dnsname.Name // what the device last looked up for an address; may be nil
+	Observer          Observer                                              // may be nil
+	Recorder          Recorder                                              // nil where the Observer records
+	// Own reports whether an address is the router's. nil asks the kernel which
+	// addresses the interfaces have.
+	Own func(addr netip.Addr) bool
+	// Inside reports whether an address must not be reached through us. nil is
+	// every address that is private, shared, link-local, loopback or multicast.
+	Inside func(addr netip.Addr) bool
+	// Original gives the destination that a client dialled. nil is what TPROXY
+	// leaves in the accepted socket: its local address.
+	Original func(c net.Conn) netip.AddrPort
+	// Dial opens a connection to an original destination. nil dials with MarkOurs.
+	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
+
+	HouseName string // how the block page calls the house; "" is Netcurtain
+	HouseURL  string // where the household can allow what was blocked; "" shows no link
+
+	Now        func() time.Time // nil is time.Now
+	Logger     *slog.Logger     // nil discards
+	Registerer prometheus.Registerer
+}
+
+// Proxy carries the web traffic of guarded devices.
+type Proxy struct {
+	cfg     Config
+	log     *slog.Logger
+	metrics *metrics
+	slots   chan struct{} // one for each connection that is carried
+	token   string        // by which Probe's connection is known
+	page    *blockPage
+	goproxy *goproxy.ProxyHttpServer
+	http    *http.Server
+	handoff *handoff
+	own     atomic.Pointer[ownAddrs]
+	peeks   sync.Pool
+}
+
+// New checks the configuration. It opens no socket and starts nothing.
+func New(cfg Config) (*Proxy, error) {
+	switch {
+	case cfg.Devices == nil:
+		return nil, errors.New("proxy: Devices is needed")
+	case cfg.Decider == nil:
+		return nil, errors.New("proxy: Decider is needed")
+	case cfg.HTTPPort == 0 && cfg.TLSPort == 0:
+		return nil, errors.New("proxy: a port to listen at is needed")
+	case cfg.HTTPPort == cfg.TLSPort:
+		return nil, fmt.Errorf("proxy: HTTP and TLS need two different ports, both are %d", cfg.HTTPPort)
+	}
+	if len(cfg.Listen) == 0 {
+		cfg.Listen = []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback()}
+	}
+	cfg.MaxConns = orElse(cfg.MaxConns, 1024)
+	cfg.PeekTimeout = orElse(cfg.PeekTimeout, 5*time.Second)
+	cfg.IdleTimeout = orElse(cfg.IdleTimeout, 2*time.Hour)
+	cfg.HouseName = orElse(cfg.HouseName, "Netcurtain")
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Inside == nil {
+		cfg.Inside = inside
+	}
+	if cfg.Original == nil {
+		cfg.Original = func(c net.Conn) netip.AddrPort { return addrPort(c.LocalAddr()) }
+	}
+	if cfg.Dial == nil {
+		d := &net.Dialer{Timeout: 10 * time.Second, Control: markSocket(cfg.MarkOurs)}
+		d.SetMultipathTCP(false)
+		cfg.Dial = d.DialContext
+	}
+	m, err := newMetrics(cfg.Registerer)
+	if err != nil {
+		return nil, fmt.Errorf("proxy metrics: %w", err)
+	}
+	page, err := newBlockPage(cfg.HouseName, cfg.HouseURL)
+	if err != nil {
+		return nil, err
+	}
+	p := &Proxy{
+		cfg:     cfg,
+		log:     cfg.Logger.With("room", "proxy"),
+		metrics: m,
+		slots:   make(chan struct{}, cfg.MaxConns),
+		token:   "netcurtain-probe-" + rand.Text() + "\n",
+		page:    page,
+	}
+	p.peeks.New = func() any { b := make([]byte, maxPeek); return &b }
+	p.goproxy = p.newGoproxy()
+	return p, nil
+}
+
+func orElse[T comparable](v, otherwise T) T {
+	var zero T
+	if v == zero {
+		return otherwise
+	}
+	return v
+}
+
+// Run listens and carries until ctx is cancelled, then closes its listeners and
+// every connection it carries, and returns nil.
+func (p *Proxy) Run(ctx context.Context) error {
+	var listeners []net.Listener
+	defer func() {
+		for _, l := range listeners {
+			l.Close()
+		}
+	}()
+	for _, ep := range p.endpoints() {
+		lc := net.ListenConfig{Control: transparentSocket(p.cfg.Transparent)}
+		lc.SetMultipathTCP(false)
+		l, err := lc.Listen(ctx, family(ep.Addr()), ep.String())
+		if err != nil {
+			return fmt.Errorf("listening for handed-over connections: %w", err)
+		}
+		listeners = append(listeners, l)
+	}
+	p.handoff = newHandoff(listeners[0].Addr())
+	p.http = p.newHTTPServer()
+
+	g, ctx := errgroup.WithContext(ctx)
+	for _, l := range listeners {
+		g.Go(func() error { return p.accept(ctx, l) })
+	}
+	g.Go(func() error {
+		if err := p.http.Serve(p.handoff); !errors.Is(err, http.ErrServerClosed) {
+			return fmt.Errorf("serving handed-over HTTP: %w", err)
+		}
+		return nil
+	})
+	g.Go(func() error {
+		<-ctx.Done()
+		for _, l := range listeners {
+			l.Close()
+		}
+		return p.http.Close()
+	})
+	p.log.Info("carrying guarded connections", "http_port", p.cfg.HTTPPort, "tls_port", p.cfg.TLSPort)
+	return g.Wait()
+}
+
+func family(a netip.Addr) string {
+	if a.Is4() {
+		return "tcp4"
+	}
+	return "tcp6"
+}
+
+func (p *Proxy) endpoints() []netip.AddrPort {
+	var out []netip.AddrPort
+	for _, a := range p.cfg.Listen {
+		for _, port := range []uint16{p.cfg.HTTPPort, p.cfg.TLSPort} {
+			if port != 0 {
+				out = append(out, netip.AddrPortFrom(a, port))
+			}
+		}
+	}
+	return out
+}
+
+// accept hands each connection of l to a goroutine of its own. It returns when
+// all of them are done.
+func (p *Proxy) accept(ctx context.Context, l net.Listener) error {
+	var carrying sync.WaitGroup
+	defer carrying.Wait()
+	for {
+		c, err := l.Accept()
+		switch {
+		case ctx.Err() != nil:
+			if c != nil {
+				c.Close()
+			}
+			return nil
+		case err != nil:
+			// Out of descriptors, most likely. Accepting goes on when some are free.
+			p.log.Warn("taking over a connection", "err", err)
+			p.metrics.refused.WithLabelValues("accept").Inc()
+			select {
+			case <-ctx.Done():
+			case <-time.After(50 * time.Millisecond):
+			}
+			continue
+		}
+		select {
+		case p.slots <- struct{}{}:
+		default:
+			p.metrics.refused.WithLabelValues("cap").Inc()
+			reset(c.(*net.TCPConn))
+			continue
+		}
+		conn := p.newConn(c.(*net.TCPConn))
+		carrying.Go(func() {
+			stop := context.AfterFunc(ctx, func() { conn.TCPConn.Close() })
+			defer stop()
+			conn.carry(ctx)
+		})
+	}
+}
+
+// Probe makes a real connection through each of our own listeners and waits
+// until it was taken up, judged and answered.
+func (p *Proxy) Probe(ctx context.Context) error {
+	for _, ep := range p.endpoints() {
+		if err := p.probe(ctx, ep); err != nil {
+			return fmt.Errorf("connection through our own listener %s: %w", ep, err)
+		}
+	}
+	return nil
+}
+
+func (p *Proxy) probe(ctx context.Context, ep netip.AddrPort) error {
+	if ep.Addr().IsUnspecified() {
+		lo := netip.IPv6Loopback()
+		if ep.Addr().Is4() {
+			lo = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+		}
+		ep = netip.AddrPortFrom(lo, ep.Port())
+	}
+	d := net.Dialer{Timeout: 2 * time.Second}
+	d.SetMultipathTCP(false)
+	c, err := d.DialContext(ctx, "tcp", ep.String())
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	deadline := time.Now().Add(2 * time.Second) // the kernel's clock, not the house's
+	if t, ok := ctx.Deadline(); ok && t.Before(deadline) {
+		deadline = t
+	}
+	if err := c.SetDeadline(deadline); err != nil {
+		return err
+	}
+	if _, err := c.Write([]byte(p.token)); err != nil {
+		return err
+	}
+	var answer [2]byte
+	if n, err := c.Read(answer[:]); err != nil || string(answer[:n]) != "ok" {
+		return fmt.Errorf("not answered: %w", errors.Join(err, ctx.Err()))
+	}
+	return nil
+}
