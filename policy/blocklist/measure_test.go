@@ -1,0 +1,265 @@
+package blocklist
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/netcurtain/netcurtain/internal/dnsname"
+)
+
+// realList opens a list of the test data beside the project, unpacked.
+func realList(tb testing.TB, name string) io.ReadCloser {
+	tb.Helper()
+	dir := os.Getenv("NETCURTAIN_TRUTH")
+	if dir == "" {
+		dir = filepath.Join("..", "..", "..", "shared", "data")
+	}
+	path := filepath.Join(dir, "lists", name)
+	if _, err := os.Stat(path); err != nil {
+		tb.Skipf("no test data: %v (NETCURTAIN_TRUTH names its folder)", err)
+	}
+	if strings.HasSuffix(name, ".xz") {
+		plain := filepath.Join(tb.TempDir(), strings.TrimSuffix(name, ".xz"))
+		out, err := os.Create(plain)
+		if err != nil {
+			tb.Fatal(err)
+		}
+		xz := exec.Command("xz", "-dc", path)
+		xz.Stdout = out
+		if err := xz.Run(); err != nil {
+			tb.Skipf("unpacking: %v", err)
+		}
+		out.Close()
+		path = plain
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { f.Close() })
+	return f
+}
+
+// compileFile compiles into real files, as lists does.
+func compileFile(tb testing.TB, src io.Reader) (x *Index, rep Report, size int64) {
+	tb.Helper()
+	scratch, err := os.Create(filepath.Join(tb.TempDir(), "runs"))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	defer scratch.Close()
+	out, err := os.Create(filepath.Join(tb.TempDir(), "index"))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	defer out.Close()
+	b := NewBuilder(Options{Scratch: scratch})
+	if rep, err = b.Add(Source{Name: "list"}, src); err != nil {
+		tb.Fatal(err)
+	}
+	if err := b.Write(out); err != nil {
+		tb.Fatal(err)
+	}
+	data, err := os.ReadFile(out.Name())
+	if err != nil {
+		tb.Fatal(err)
+	}
+	if x, err = Open(data); err != nil {
+		tb.Fatal(err)
+	}
+	return x, rep, int64(len(data))
+}
+
+// Every rule of a real list is found again, and nothing that is not on it is
+// blocked: ten thousand names like those on the list are compared with a plain set.
+func TestRealLists(t *testing.T) {
+	if testing.Short() {
+		t.Skip("compiles a million rules")
+	}
+	for _, name := range []string{"stevenblack_hosts.txt", "adguard_sdn_filter.txt", "150k-domains.txt.xz", "one-million-domains.txt.xz"} {
+		t.Run(name, func(t *testing.T) {
+			began := time.Now()
+			x, rep, size := compileFile(t, realList(t, name))
+			t.Logf("%d rules, %d names, %d lines rejected; %d octets, %.1f a name (filter %.2f); %v with this test's reading back",
+				rep.Rules, x.Names(), rep.Rejected, size, float64(size)/float64(x.Names()),
+				float64(len(x.filter))/float64(x.Names()), time.Since(began).Round(time.Millisecond))
+			exact, below := map[dnsname.Name]bool{}, map[dnsname.Name]bool{}
+			allowed := map[dnsname.Name]bool{}
+			var names []dnsname.Name
+			_, err := read("list", realList(t, name), Limits{}.withDefaults(), func(f form, n dnsname.Name) error {
+				names = append(names, n)
+				s := f.shape()
+				switch {
+				case s.allow:
+					allowed[n] = true
+				default:
+					exact[n] = exact[n] || s.self
+					below[n] = below[n] || s.below
+				}
+				return nil
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, n := range names {
+				if _, ok := x.Match(n, 1); !ok {
+					t.Fatalf("%s is lost", n)
+				}
+			}
+			rng := rand.New(rand.NewPCG(3, 4))
+			hits := 0
+			for range 10000 {
+				n := mutate(rng, names[rng.IntN(len(names))])
+				want := exact[n]
+				allow := false
+				for p := n; p != ""; p = p.Parent() {
+					want = want || p != n && below[p]
+					allow = allow || allowed[p]
+				}
+				m, ok := x.Match(n, 1)
+				if got := ok && !m.Allow; got != (want && !allow) {
+					t.Fatalf("%s: blocked %v, want %v", n, got, want && !allow)
+				}
+				if ok {
+					hits++
+				}
+			}
+			t.Logf("of 10,000 mutated names %d had a rule", hits)
+		})
+	}
+}
+
+// mutate makes a name that may or may not be covered.
+func mutate(rng *rand.Rand, n dnsname.Name) dnsname.Name {
+	b := []byte(n)
+	switch i := rng.IntN(len(b)); rng.IntN(6) {
+	case 0:
+		b[i] = "abcxyz019-"[rng.IntN(10)]
+	case 1:
+		b = append(b[:i:i], b[i+1:]...)
+	case 2:
+		return "www." + n
+	case 3:
+		return n.Parent()
+	case 4:
+		return n + "x"
+	case 5:
+		return "x" + n
+	}
+	m, err := dnsname.Parse(string(b))
+	if err != nil {
+		return n
+	}
+	return m
+}
+
+// What compiling costs in memory, beside the program itself. It reads the peak
+// of the heap by sampling, so it is a figure and no gate.
+func BenchmarkCompileMillion(b *testing.B) {
+	path := realList(b, "one-million-domains.txt.xz").(*os.File).Name()
+	debug.SetGCPercent(50)
+	for b.Loop() {
+		src, err := os.Open(path)
+		if err != nil {
+			b.Fatal(err)
+		}
+		scratch, err := os.Create(filepath.Join(b.TempDir(), "runs"))
+		if err != nil {
+			b.Fatal(err)
+		}
+		out, err := os.Create(filepath.Join(b.TempDir(), "index"))
+		if err != nil {
+			b.Fatal(err)
+		}
+		debug.FreeOSMemory()
+		var before, m runtime.MemStats
+		runtime.ReadMemStats(&before)
+		stop, done := make(chan struct{}), make(chan uint64)
+		go func() {
+			var peak uint64
+			for {
+				runtime.ReadMemStats(&m)
+				peak = max(peak, m.HeapInuse)
+				select {
+				case <-stop:
+					done <- peak
+					return
+				case <-time.After(5 * time.Millisecond):
+				}
+			}
+		}()
+		builder := NewBuilder(Options{Scratch: scratch})
+		if _, err := builder.Add(Source{Name: "list"}, src); err != nil {
+			b.Fatal(err)
+		}
+		if err := builder.Write(out); err != nil {
+			b.Fatal(err)
+		}
+		close(stop)
+		b.ReportMetric(float64(<-done-before.HeapInuse)/(1<<20), "MB-heap-peak")
+		info, _ := out.Stat()
+		b.ReportMetric(float64(info.Size())/1e6, "B/rule")
+		for _, f := range []*os.File{src, scratch, out} {
+			f.Close()
+		}
+	}
+}
+
+func BenchmarkMatchMillion(b *testing.B) {
+	for _, list := range []struct{ name, before, after string }{{"plain", "", ""}, {"subtree", "||", "^"}} {
+		src := realList(b, "one-million-domains.txt.xz")
+		var text strings.Builder
+		var listed []dnsname.Name
+		lines := bufio.NewScanner(src)
+		for lines.Scan() {
+			text.WriteString(list.before + lines.Text() + list.after + "\n")
+			if n, err := dnsname.Parse(lines.Text()); err == nil && len(listed) < 100_000 {
+				listed = append(listed, n)
+			}
+		}
+		x, _, _ := compileFile(b, strings.NewReader(text.String()))
+		text.Reset()
+		var allowed []dnsname.Name
+		for i := range 10_000 {
+			allowed = append(allowed, dnsname.Name(fmt.Sprintf("api%d.service.allowed%d.org", i, i%977)))
+		}
+		for _, c := range []struct {
+			name  string
+			names []dnsname.Name
+		}{{"allowed", allowed}, {"blocked", listed}} {
+			b.Run(list.name+"/"+c.name, func(b *testing.B) {
+				b.ReportAllocs()
+				for i := 0; b.Loop(); i++ {
+					x.Match(c.names[i%len(c.names)], 1)
+				}
+			})
+		}
+	}
+}
+
+func BenchmarkOpenMillion(b *testing.B) {
+	scratch := new(Memory)
+	builder := NewBuilder(Options{Scratch: scratch})
+	if _, err := builder.Add(Source{Name: "list"}, realList(b, "one-million-domains.txt.xz")); err != nil {
+		b.Fatal(err)
+	}
+	var out Memory
+	if err := builder.Write(&out); err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		if _, err := Open(out.Bytes()); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
