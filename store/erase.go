@@ -3,15 +3,11 @@ package store
 import (
 	"context"
 	"database/sql"
-	"errors"
 	"fmt"
-	"time"
+	"os"
 
 	"github.com/netcurtain/netcurtain/devices"
 )
-
-// checkpointTimeout is how long Erase waits for readers to let go of the write-ahead log.
-const checkpointTimeout = 15 * time.Second
 
 // Erase removes all that was ever written about what one device did: rows,
 // roll-ups, events, the audit log's lines, what waits in memory, and the text
@@ -43,6 +39,9 @@ func (s *Store) erase(ctx context.Context, device devices.ID, all bool) (rows in
 		rows += s.ledger.discard(device, all)
 		n, err := s.ledger.erase(ctx, device, all)
 		rows += n
+		if err == nil {
+			err = s.scrub(ctx)
+		}
 		if err != nil {
 			return fmt.Errorf("ledger: %w", err)
 		}
@@ -106,29 +105,28 @@ func (l *ledger) erase(ctx context.Context, device devices.ID, all bool) (rows i
 	if err == nil {
 		err = l.sweep(ctx)
 	}
-	if err == nil {
-		err = l.scrub(ctx)
-	}
 	return rows, err
 }
 
-// scrub rewrites the whole file. Overwriting what is deleted is not enough: when
-// SQLite moves a cell to a neighbouring page, the old page keeps a stale copy
-// between its cells, which no later delete knows of.
-func (l *ledger) scrub(ctx context.Context) error {
-	if _, err := l.db.ExecContext(ctx, "VACUUM"); err != nil {
+// scrub writes the ledger anew and puts that in its place. Overwriting what is
+// deleted (secure_delete) is not enough: when SQLite moves a cell to a
+// neighbouring page, the old page keeps a stale copy between its cells, which no
+// later delete knows of; the erase test finds it. A plain VACUUM would do, but needs the file's
+// size twice over, in memory and in the write-ahead log, and the ledger may lie in RAM.
+func (s *Store) scrub(ctx context.Context) error {
+	path := s.cfg.LedgerPath
+	clean := path + cleanSuffix
+	if err := copyTo(ctx, s.ledger.db, clean); err != nil {
 		return fmt.Errorf("rewriting the file, which needs its size in free space for a moment: %w", err)
 	}
-	deadline := time.Now().Add(checkpointTimeout)
-	for {
-		done, err := l.checkpoint(ctx)
-		if done || err != nil {
-			return err
+	return s.exchange(ctx, func() error {
+		for _, p := range companions(path)[1:] {
+			if err := removeIfThere(p); err != nil {
+				return err
+			}
 		}
-		if time.Now().After(deadline) {
-			return errors.New("a reader keeps the write-ahead log open: erase again when it is done")
-		}
-	}
+		return os.Rename(clean, path)
+	})
 }
 
 func (m *memory) erase(ctx context.Context, device devices.ID, all bool) (rows int64, err error) {

@@ -53,8 +53,10 @@ func openFile(path, mode string, conns int, pragmas ...string) *sql.DB {
 	return db
 }
 
-// checkDir says in words what SQLite only calls "unable to open database file".
-func checkDir(path string) error {
+// prepare makes sure that path can be a database: it says in words what SQLite
+// only calls "unable to open database file", and lets nobody else read a new
+// file (its journals get the same mode). What a crash left half made goes.
+func prepare(path string) error {
 	dir := filepath.Dir(path)
 	info, err := os.Stat(dir)
 	switch {
@@ -69,7 +71,54 @@ func checkDir(path string) error {
 	if err != nil {
 		return fmt.Errorf("directory %s cannot be written to: %w", dir, err)
 	}
-	return errors.Join(probe.Close(), os.Remove(probe.Name()))
+	if err := errors.Join(probe.Close(), os.Remove(probe.Name())); err != nil {
+		return err
+	}
+	for _, half := range []string{path + partSuffix, path + cleanSuffix, path + cleanSuffix + partSuffix} {
+		if err := removeIfThere(half); err != nil {
+			return err
+		}
+	}
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return err
+	}
+	return f.Close()
+}
+
+// partSuffix marks a file that is not complete yet, cleanSuffix one that is
+// about to take its place.
+const (
+	partSuffix  = ".part"
+	cleanSuffix = ".clean"
+)
+
+// copyTo writes a copy of db to path, complete or not at all. The copy holds
+// what can be read and nothing else: no free pages, no remains of what was deleted.
+func copyTo(ctx context.Context, db *sql.DB, path string) error {
+	part := path + partSuffix
+	if err := removeIfThere(part); err != nil {
+		return err
+	}
+	if _, err := db.ExecContext(ctx, "VACUUM INTO ?", part); err != nil {
+		return errors.Join(err, removeIfThere(part))
+	}
+	f, err := os.OpenFile(part, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(f.Chmod(0o600), f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(part, path)
+}
+
+// removeIfThere is os.Remove for what may not exist.
+func removeIfThere(path string) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
 }
 
 // script is one step of a schema.
@@ -187,7 +236,7 @@ func quarantine(path, why string, now time.Time) (string, error) {
 		return "", err
 	}
 	for _, p := range companions(path)[1:] {
-		if err := os.Remove(p); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := removeIfThere(p); err != nil {
 			return aside, err
 		}
 	}

@@ -6,7 +6,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -21,15 +20,15 @@ import (
 // Limits of household.db. They are far above what people do, and keep a script
 // that runs wild from filling the flash.
 const (
-	maxChoices   = 2000
-	maxRules     = 10_000
-	maxAudit     = 1000
-	maxName      = 64    // runes of a device's name
-	maxID        = 64    // bytes of a device's ID
-	maxWord      = 300   // bytes of what the audit log says
-	maxSettings  = 1000  // keys
-	maxSetting   = 65536 // bytes of one value
-	maxCopiesOld = 2     // copies made before migrations
+	maxChoices  = 2000
+	maxRules    = 10_000
+	maxAudit    = 1000
+	maxName     = 64    // runes of a device's name
+	maxID       = 64    // bytes of a device's ID
+	maxWord     = 300   // bytes of what the audit log says
+	maxSettings = 1000  // keys
+	maxSetting  = 65536 // bytes of one value
+	maxCopies   = 2     // made before migrations
 )
 
 // Errors of the household's choices.
@@ -49,7 +48,7 @@ type Household struct {
 }
 
 func openHousehold(ctx context.Context, path string, now func() time.Time) (*Household, error) {
-	if err := checkDir(path); err != nil {
+	if err := prepare(path); err != nil {
 		return nil, err
 	}
 	steps, err := scripts(migrations, "migrations/household")
@@ -77,29 +76,12 @@ func openHousehold(ctx context.Context, path string, now func() time.Time) (*Hou
 	return nil, fmt.Errorf("%s: %w", path, err)
 }
 
-// copyBefore keeps the file as it is before a migration, complete or not at all.
+// copyBefore keeps the file as it is before a migration.
 func copyBefore(ctx context.Context, db *sql.DB, path string, version int) error {
-	part := path + ".copying"
-	if err := os.Remove(part); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
-	if _, err := db.ExecContext(ctx, "VACUUM INTO ?", part); err != nil {
+	if err := copyTo(ctx, db, copyName(path, version)); err != nil {
 		return fmt.Errorf("copying before migration: %w", err)
 	}
-	f, err := os.OpenFile(part, os.O_RDWR, 0)
-	if err != nil {
-		return err
-	}
-	if err := cmp.Or(f.Chmod(0o600), f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(part, copyName(path, version)); err != nil {
-		return err
-	}
-	if version > maxCopiesOld {
-		os.Remove(copyName(path, version-maxCopiesOld)) // may well be gone
-	}
-	return nil
+	return removeIfThere(copyName(path, version-maxCopies))
 }
 
 func copyName(path string, version int) string { return fmt.Sprintf("%s.version-%d", path, version) }

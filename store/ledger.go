@@ -52,7 +52,7 @@ type (
 // cannot be used is an error: a file that cannot is put aside.
 func (s *Store) openLedger(ctx context.Context) error {
 	path := s.cfg.LedgerPath
-	if err := checkDir(path); err != nil {
+	if err := prepare(path); err != nil {
 		return err
 	}
 	l, err := openLedgerFile(ctx, path, s.cfg.Now)
@@ -68,14 +68,30 @@ func (s *Store) openLedger(ctx context.Context) error {
 		return fmt.Errorf("%s: %w", path, err)
 	}
 	s.ledger = l
-	old := s.read.Swap(openFile(path, "ro", 2,
+	s.read = openFile(path, "ro", 2,
 		"PRAGMA query_only = ON",
 		"PRAGMA temp_store = MEMORY", // sorting leaves no names on a disk
 		"PRAGMA cache_size = -1024",
-	))
-	if old != nil {
-		return old.Close()
+	)
+	return nil
+}
+
+// exchange closes the ledger, lets swap put another file in its place, and
+// opens that. Readers wait meanwhile. The batch goes over; after an error the
+// store is of no more use than the file is.
+func (s *Store) exchange(ctx context.Context, swap func() error) error {
+	s.reading.Lock()
+	defer s.reading.Unlock()
+	batch := s.ledger.batch
+	// A file that is to be replaced because it is corrupt need not close well.
+	closeErr := errors.Join(s.read.Close(), s.ledger.db.Close())
+	if err := swap(); err != nil {
+		return errors.Join(err, closeErr, s.openLedger(ctx))
 	}
+	if err := s.openLedger(ctx); err != nil {
+		return err
+	}
+	s.ledger.batch = batch
 	return nil
 }
 
@@ -90,21 +106,16 @@ func putAside(err error) string {
 	return ""
 }
 
-// replaceLedger begins a new ledger while running. What waits in the batch of
-// the old one is lost with it.
+// replaceLedger begins a new ledger while running.
 func (s *Store) replaceLedger(ctx context.Context, why error) error {
 	s.metrics.replaced.Inc()
-	s.ledger.db.Close()
-	aside, err := quarantine(s.cfg.LedgerPath, whyCorrupt, s.cfg.Now())
-	if err != nil {
+	err := s.exchange(ctx, func() error {
+		aside, err := quarantine(s.cfg.LedgerPath, whyCorrupt, s.cfg.Now())
+		s.cfg.Logger.Warn("ledger put aside, a new one begins", "why", why, "aside", aside)
 		return err
-	}
-	s.cfg.Logger.Warn("ledger put aside, a new one begins", "why", why, "aside", aside)
-	if err := s.openLedger(ctx); err != nil {
+	})
+	if err != nil || s.memory == nil {
 		return err
-	}
-	if s.memory == nil {
-		return nil
 	}
 	return s.memory.restore(ctx, s.ledger)
 }
@@ -371,7 +382,7 @@ func (w *page) flow(e journal.Entry) error {
 	if f.Inbound {
 		out, in = in, out
 	}
-	s := sum{out: int64(out.Bytes), in: int64(in.Bytes), flows: 1, first: first.UnixMilli(), last: last.UnixMilli()}
+	s := sum{out: clamp(out.Bytes), in: clamp(in.Bytes), flows: 1, first: first.UnixMilli(), last: max(last.UnixMilli(), 0)}
 	if f.Verdict.Action == policy.Block {
 		s.blocked = 1
 	}
@@ -402,7 +413,7 @@ func (w *page) flow(e journal.Entry) error {
 		bytes_out, bytes_in, packets_out, packets_in, proxied, readable, blocked) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 		id, device, dest, ruled, seen, s.first, s.last, int(f.Tuple.Proto),
 		f.Tuple.SrcAddr().String(), int(f.Tuple.SrcPort), f.Tuple.DstAddr().String(), int(f.Tuple.DstPort),
-		s.out, s.in, int64(out.Packets), int64(in.Packets), f.Proxied, protection == rollReadable, s.blocked == 1)
+		s.out, s.in, clamp(out.Packets), clamp(in.Packets), f.Proxied, protection == rollReadable, s.blocked == 1)
 }
 
 func (w *page) lookup(e journal.Entry) error {
@@ -531,6 +542,9 @@ func protectionOf(f *journal.Flow) int {
 	}
 	return rollCannotTell
 }
+
+// clamp bounds a counter to a petabyte, so that thousands of absurd ones still add up.
+func clamp(n uint64) int64 { return int64(min(n, 1<<50)) }
 
 // dayOf is a date as a number that sorts and can be read: 20261122.
 func dayOf(t time.Time) int {

@@ -26,7 +26,7 @@ const maxKept = 1000
 
 func openMemory(ctx context.Context, cfg Config) (*memory, error) {
 	path := cfg.MemoryPath
-	if err := checkDir(path); err != nil {
+	if err := prepare(path); err != nil {
 		return nil, err
 	}
 	steps, err := scripts(migrations, "migrations/memory")

@@ -21,9 +21,10 @@ const (
 // Totals is what each device did since the beginning of the hour in which
 // since lies, the one that sent most first. It reads roll-ups only.
 func (s *Store) Totals(ctx context.Context, since time.Time) ([]journal.DeviceTotals, error) {
-	db := s.read.Load()
+	s.reading.RLock()
+	defer s.reading.RUnlock()
 	from := hourOf(idOf(since))
-	rows, err := db.QueryContext(ctx, `SELECT d.device, h.* FROM (
+	rows, err := s.read.QueryContext(ctx, `SELECT d.device, h.* FROM (
 			SELECT device AS id, sum(bytes_out) AS out, sum(bytes_in), sum(flows), sum(iif(protection = 3, flows, 0)),
 				sum(iif(protection = 3, bytes_out, 0)), sum(lookups), sum(blocked), max(last_ms)
 			FROM hour WHERE hour >= ? GROUP BY device) h
@@ -48,7 +49,7 @@ func (s *Store) Totals(ctx context.Context, since time.Time) ([]journal.DeviceTo
 	if err := rows.Err(); err != nil {
 		return nil, err
 	}
-	return all, organisations(ctx, db, from, func(device int64, organisation string) {
+	return all, organisations(ctx, s.read, from, func(device int64, organisation string) {
 		if i, ok := index[device]; ok {
 			all[i].Organisations = append(all[i].Organisations, organisation)
 		}
@@ -80,8 +81,10 @@ func organisations(ctx context.Context, db *sql.DB, from int64, yield func(devic
 // of the hour in which since lies, the one that got most bytes first. A device
 // that is not logged by name has at most one row, without a name.
 func (s *Store) Destinations(ctx context.Context, device devices.ID, since time.Time) ([]journal.DestinationTotals, error) {
+	s.reading.RLock()
+	defer s.reading.RUnlock()
 	// What is newest is found by packing the second above the id of the dictionary's row.
-	rows, err := s.read.Load().QueryContext(ctx, `SELECT n.name, k.name_source, n.organisation, n.purpose, n.country, n.breaks,
+	rows, err := s.read.QueryContext(ctx, `SELECT n.name, k.name_source, n.organisation, n.purpose, n.country, n.breaks,
 			h.out, h.in_, h.flows, h.lookups, h.blocked, h.readable, h.harmless, h.encrypted, h.unclear,
 			k.why, v.action, v.reason, v.rule, v.list, h.first, h.last
 		FROM (SELECT destination, sum(bytes_out) AS out, sum(bytes_in) AS in_, sum(flows) AS flows, sum(lookups) AS lookups,
@@ -116,6 +119,8 @@ func (s *Store) Destinations(ctx context.Context, device devices.ID, since time.
 
 // Flows is a page of finished flows, newest first.
 func (s *Store) Flows(ctx context.Context, f journal.Filter) ([]journal.FlowRow, error) {
+	s.reading.RLock()
+	defer s.reading.RUnlock()
 	q := narrow(f, "f")
 	index := "NOT INDEXED"
 	switch {
@@ -136,7 +141,7 @@ func (s *Store) Flows(ctx context.Context, f journal.Filter) ([]journal.FlowRow,
 	if !f.Until.IsZero() {
 		q.and("f.first_ms <= ?", f.Until.UnixMilli())
 	}
-	rows, err := s.read.Load().QueryContext(ctx, `SELECT f.id, d.device, f.first_ms, f.last_ms, f.proto, f.src, f.src_port, f.dst, f.dst_port,
+	rows, err := s.read.QueryContext(ctx, `SELECT f.id, d.device, f.first_ms, f.last_ms, f.proto, f.src, f.src_port, f.dst, f.dst_port,
 			k.app, k.protection, k.harmless, k.why, iif(k.name_source = 'address', '', n.name), k.name_source, k.tls_version,
 			n.organisation, n.purpose, n.country, f.bytes_out, f.bytes_in, f.packets_out, f.packets_in,
 			v.action, v.reason, v.rule, v.list, f.proxied, k.credentials
@@ -183,6 +188,8 @@ func addrPort(addr string, port uint16) netip.AddrPort {
 // Lookups is a page of look-ups, newest first. The same question with the same
 // answer within one batch is one row with a Count.
 func (s *Store) Lookups(ctx context.Context, f journal.Filter) ([]journal.LookupRow, error) {
+	s.reading.RLock()
+	defer s.reading.RUnlock()
 	q := narrow(f, "l")
 	index := "NOT INDEXED"
 	switch {
@@ -202,7 +209,7 @@ func (s *Store) Lookups(ctx context.Context, f journal.Filter) ([]journal.Lookup
 	if !f.Until.IsZero() {
 		q.and("l.at_ms <= ?", f.Until.UnixMilli())
 	}
-	rows, err := s.read.Load().QueryContext(ctx, `SELECT l.id, l.at_ms, d.device, n.name, l.type, l.rcode,
+	rows, err := s.read.QueryContext(ctx, `SELECT l.id, l.at_ms, d.device, n.name, l.type, l.rcode,
 			v.action, v.noted, v.reason, v.rule, v.list, n.organisation, l.redirected, l.count
 		FROM lookup l `+index+`
 		CROSS JOIN device d ON d.id = l.device
@@ -229,6 +236,8 @@ func (s *Store) Lookups(ctx context.Context, f journal.Filter) ([]journal.Lookup
 
 // Events is a page of rare events, newest first.
 func (s *Store) Events(ctx context.Context, f journal.Filter) ([]journal.EventRow, error) {
+	s.reading.RLock()
+	defer s.reading.RUnlock()
 	var q conditions
 	if f.Device != "" {
 		q.and("device = ?", string(f.Device))
@@ -242,7 +251,7 @@ func (s *Store) Events(ctx context.Context, f journal.Filter) ([]journal.EventRo
 	if !f.Until.IsZero() {
 		q.and("at_ms <= ?", f.Until.UnixMilli())
 	}
-	rows, err := s.read.Load().QueryContext(ctx, "SELECT id, at_ms, device, kind, text FROM event"+q.where()+
+	rows, err := s.read.QueryContext(ctx, "SELECT id, at_ms, device, kind, text FROM event"+q.where()+
 		" ORDER BY id DESC LIMIT ?", append(q.args, limit(f))...)
 	if err != nil {
 		return nil, err

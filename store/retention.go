@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 )
 
 // Bounds of the ledger that are not the household's business.
@@ -191,12 +190,4 @@ func (l *ledger) checkpoint(ctx context.Context) (done bool, err error) {
 	var busy, frames, moved int
 	err = l.db.QueryRowContext(ctx, "PRAGMA wal_checkpoint(TRUNCATE)").Scan(&busy, &frames, &moved)
 	return busy == 0, err
-}
-
-// removeIfThere is os.Remove for what may not exist.
-func removeIfThere(path string) error {
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
-	return nil
 }

@@ -7,7 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"sync/atomic"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -61,9 +61,10 @@ type Store struct {
 	memory *memory // nil without a path
 	source <-chan journal.Entry
 
-	// read is the read-only pool on ledger.db; it is replaced when a corrupt
-	// ledger is put aside.
-	read atomic.Pointer[sql.DB]
+	// read is the read-only pool on ledger.db. Queries hold reading while they
+	// run, and the writer takes it to put another file in the ledger's place.
+	reading sync.RWMutex
+	read    *sql.DB
 }
 
 // job is work for the writer.
@@ -127,8 +128,8 @@ func (s *Store) open(ctx context.Context) (err error) {
 func (s *Store) Close() error {
 	var errs []error
 	// Readers first: the last connection to close folds the write-ahead log into the file.
-	if db := s.read.Load(); db != nil {
-		errs = append(errs, db.Close())
+	if s.read != nil {
+		errs = append(errs, s.read.Close())
 	}
 	if s.ledger != nil {
 		errs = append(errs, s.ledger.db.Close())

@@ -211,6 +211,15 @@ func TestWhatWasRecordedIsAnswered(t *testing.T) {
 	equal(t, "events", events, []journal.EventRow{{At: now, Device: tv, Kind: journal.EventFirstContact, Text: "talks to Tracker Inc"}})
 }
 
+func mustOpen(t testing.TB, cfg store.Config) *store.Store {
+	t.Helper()
+	s, err := store.Open(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
 // raw is every byte of every file in dir.
 func raw(t testing.TB, dir string) []byte {
 	t.Helper()
