@@ -111,6 +111,37 @@ func TestNobodyReachesOurPortsDirectly(t *testing.T) {
 	l.expect("from the LAN", l.tv, "udp", netlab.RouterLAN6.Addr(), 5301, "refused")
 }
 
+// TestBehindAFirewall: a router that lets nothing in but look-ups on port 53, as
+// a guest zone does, lets what we bring to ourselves in as well.
+func TestBehindAFirewall(t *testing.T) {
+	t.Parallel()
+	l, _ := withResolvers(t)
+	l.sh(`nft -f - <<'END'
+table inet fw {
+	chain input {
+		type filter hook input priority filter; policy drop;
+		iifname "lo" accept
+		ct state established,related accept
+		ct state invalid drop
+		meta l4proto { icmp, ipv6-icmp } accept
+		iifname "br-lan" meta l4proto { tcp, udp } th dport 53 accept
+	}
+	chain output {
+		type filter hook output priority filter; policy drop;
+		ct state established,related accept
+		meta l4proto ipv6-icmp accept
+		oifname "br-lan" udp sport 53 accept
+	}
+}
+END`)
+	l.alive(ServiceDNS)
+	for _, network := range []string{"udp", "tcp"} {
+		for _, a := range append([]netip.Addr{google4, google6}, routerAddrs...) {
+			l.expect("behind a firewall", l.tv, network, a, 53, "ours")
+		}
+	}
+}
+
 // client asks once a second from one source port, as many devices do.
 type client struct {
 	name    string
