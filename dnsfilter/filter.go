@@ -134,7 +134,7 @@ func (l *lookup) decide(layer policy.Layer, name dnsname.Name, qtype uint16, add
 	return l.cfg.Decider.Decide(policy.Query{
 		Layer: layer, Now: l.start,
 		Device: l.device.ID, Kind: l.device.Kind, Mode: l.device.Mode,
-		Name: name, Type: qtype, Addr: addr,
+		Name: name, Asked: l.name, Type: qtype, Addr: addr,
 		Purpose: string(d.Purpose), Country: d.Country,
 	})
 }

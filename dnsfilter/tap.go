@@ -90,7 +90,11 @@ func (t *answerTap) judge(m *dns.Msg) (policy.Verdict, error) {
 			continue
 		}
 		for a := range addrsOf(rr) {
-			if ask(l.name, rr.Header().Rrtype, a) {
+			owner, err := l.ownerOf(rr)
+			if err != nil {
+				return policy.Verdict{}, err
+			}
+			if ask(owner, rr.Header().Rrtype, a) {
 				return noted, nil
 			}
 		}
@@ -112,6 +116,14 @@ func (t *answerTap) learn(m *dns.Msg) {
 			l.cfg.Names.Learn(l.device.ID, l.name, a, time.Duration(rr.Header().Ttl)*time.Second)
 		}
 	}
+}
+
+// ownerOf is the name that rr belongs to: most often the one that was asked for.
+func (l *lookup) ownerOf(rr dns.RR) (dnsname.Name, error) {
+	if rr.Header().Name == l.q.Name {
+		return l.name, nil
+	}
+	return dnsname.Parse(rr.Header().Name)
 }
 
 // targetOf is the name that rr leads to, "" when it leads nowhere.

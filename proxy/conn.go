@@ -280,11 +280,30 @@ func (c *conn) newShare(name dnsname.Name, source flow.NameSource, layer policy.
 	return s
 }
 
+// setShare begins s, and ends the share that ran until now.
 func (c *conn) setShare(s *share) {
 	c.endShare()
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	c.share = s
+	c.mu.Unlock()
+	if o := c.proxy.cfg.Observer; o != nil {
+		o.Proxied(Carried{Device: c.device, Flow: c.flow(s)})
+	}
+}
+
+// flow is what the journal takes of a share, without the bytes.
+func (c *conn) flow(s *share) journal.Flow {
+	f := journal.Flow{
+		Flow: flow.Flow{
+			Tuple: c.tuple(), First: s.start, Last: s.start,
+			Name: string(s.name), NameSource: s.source,
+		},
+		Seen: s.seen, Destination: s.dest, Verdict: s.verdict, Proxied: true,
+	}
+	if len(c.device.MACs) > 0 {
+		f.MAC = c.device.MACs[0]
+	}
+	return f
 }
 
 // endShare tells of the share that ran until now.
@@ -296,26 +315,11 @@ func (c *conn) endShare() {
 	if s == nil {
 		return
 	}
-	p := c.proxy
-	f := journal.Flow{
-		Flow: flow.Flow{
-			Tuple: c.tuple(),
-			Counters: flow.Counters{
-				Orig:  flow.Count{Bytes: uint64(c.out.Load() - s.out0)},
-				Reply: flow.Count{Bytes: uint64(c.in.Load() - s.in0)},
-			},
-			First: s.start, Last: p.cfg.Now(),
-			Name: string(s.name), NameSource: s.source,
-		},
-		Seen: s.seen, Destination: s.dest, Verdict: s.verdict, Proxied: true,
-	}
-	if len(c.device.MACs) > 0 {
-		f.MAC = c.device.MACs[0]
-	}
+	p, f := c.proxy, c.flow(s)
+	f.Last = p.cfg.Now()
+	f.Counters.Orig.Bytes = uint64(c.out.Load() - s.out0)
+	f.Counters.Reply.Bytes = uint64(c.in.Load() - s.in0)
 	p.metrics.ended(protocolLabel(s.seen.App), s.verdict, f.Counters.Orig.Bytes, f.Counters.Reply.Bytes)
-	if p.cfg.Observer != nil {
-		p.cfg.Observer.Proxied(Carried{Device: c.device, Flow: f})
-	}
 	if p.cfg.Recorder != nil {
 		p.cfg.Recorder.Record(journal.Entry{At: f.Last, Device: c.device.ID, Log: c.device.Log, Flow: &f})
 	}

@@ -34,28 +34,31 @@ type Decider interface {
 	Decide(q policy.Query) policy.Verdict
 }
 
-// Carried is one carried connection that ended, or one host's share of a
-// connection that spoke HTTP with several. Its bytes are what the device's
-// socket sent and received, TCP payload only.
+// Carried is one connection that was judged, or one host's share of a connection
+// that speaks HTTP with several. Flow says everything but the bytes.
 type Carried struct {
 	Device devices.Device
 	Flow   journal.Flow // with Proxied set
 }
 
-// Observer is handed every Carried once. It must not block.
+// Observer is handed every Carried as soon as it is judged, before anything is
+// carried or refused; its bytes come from connection tracking. It must not block.
 type Observer interface {
 	Proxied(c Carried)
 }
 
-// Recorder keeps what happened and never blocks.
+// Recorder keeps what happened and never blocks. It gets each Carried once, when
+// it has ended, with the TCP payload that the device's socket sent and received.
+// Where an Observer records the flows, with the bytes that the kernel counts,
+// Recorder stays nil, or every flow is kept twice.
 type Recorder interface {
 	Record(e journal.Entry)
 }
 
 // Config says how to carry. Devices, Decider and a port must be set.
 type Config struct {
-	// Listen lists the addresses at which the kernel hands connections over;
-	// none is both loopback addresses, which nobody on the LAN can reach.
+	// Listen lists the addresses at which the kernel hands connections over; none
+	// is every address of both families, where TPROXY looks unless its rule names one.
 	Listen            []netip.Addr
 	HTTPPort, TLSPort uint16
 	Transparent       bool          // listen with IP_TRANSPARENT; needs CAP_NET_ADMIN
@@ -118,7 +121,7 @@ func New(cfg Config) (*Proxy, error) {
 		return nil, fmt.Errorf("proxy: HTTP and TLS need two different ports, both are %d", cfg.HTTPPort)
 	}
 	if len(cfg.Listen) == 0 {
-		cfg.Listen = []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback()}
+		cfg.Listen = []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()}
 	}
 	cfg.MaxConns = orElse(cfg.MaxConns, 1024)
 	cfg.PeekTimeout = orElse(cfg.PeekTimeout, 5*time.Second)

@@ -32,6 +32,7 @@ import (
 	"github.com/netcurtain/netcurtain/devices"
 	"github.com/netcurtain/netcurtain/flow"
 	"github.com/netcurtain/netcurtain/internal/dnsname"
+	"github.com/netcurtain/netcurtain/journal"
 	"github.com/netcurtain/netcurtain/policy"
 )
 
@@ -55,31 +56,38 @@ type devicesFunc func(netip.Addr) (devices.Device, bool)
 
 func (f devicesFunc) ByAddr(a netip.Addr) (devices.Device, bool) { return f(a) }
 
-// carriedLog keeps what the proxy hands over.
+// carriedLog keeps what the proxy tells: judged at once, ended with its bytes.
 type carriedLog struct {
-	mu  sync.Mutex
-	all []Carried
+	mu     sync.Mutex
+	judged []Carried
+	ended  []journal.Entry
 }
 
 func (l *carriedLog) Proxied(c Carried) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.all = append(l.all, c)
+	l.judged = append(l.judged, c)
 }
 
-// wait gives what was carried once there are n of them.
-func (l *carriedLog) wait(t *testing.T, n int) []Carried {
+func (l *carriedLog) Record(e journal.Entry) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.ended = append(l.ended, e)
+}
+
+// wait gives what ended once there are n of them.
+func (l *carriedLog) wait(t *testing.T, n int) []journal.Entry {
 	t.Helper()
 	deadline := time.Now().Add(5 * time.Second)
 	for {
 		l.mu.Lock()
-		all := append([]Carried(nil), l.all...)
+		all := slices.Clone(l.ended)
 		l.mu.Unlock()
 		if len(all) >= n {
 			return all
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("%d were carried, want %d", len(all), n)
+			t.Fatalf("%d ended, want %d", len(all), n)
 		}
 		time.Sleep(2 * time.Millisecond)
 	}
@@ -107,9 +115,9 @@ func newLab(t *testing.T, change func(*Config)) *lab {
 			return devices.Device{ID: "toy", Name: "Talking <b>toy</b>", Mode: devices.ModeGuard, Kind: devices.KindToy}, true
 		}),
 		Decider:  blocking("tracker.example"),
-		Observer: &l.carriedLog,
-		Own:      func(netip.Addr) bool { return false },
-		Inside:   func(netip.Addr) bool { return false },
+		Observer: &l.carriedLog, Recorder: &l.carriedLog,
+		Own:    func(netip.Addr) bool { return false },
+		Inside: func(netip.Addr) bool { return false },
 		Original: func(c net.Conn) netip.AddrPort {
 			src := addrPort(c.RemoteAddr()).Addr().As4()
 			if src[1] != 9 {
@@ -299,7 +307,7 @@ func TestHTTPPassesOrMeetsTheBlockPage(t *testing.T) {
 	}
 	c.CloseIdleConnections()
 	got := l.wait(t, 3)
-	slices.SortFunc(got, func(a, b Carried) int { return strings.Compare(a.Flow.Name, b.Flow.Name) })
+	slices.SortFunc(got, func(a, b journal.Entry) int { return strings.Compare(a.Flow.Name, b.Flow.Name) })
 	for i, want := range []struct {
 		name   string
 		action policy.Action
@@ -307,7 +315,7 @@ func TestHTTPPassesOrMeetsTheBlockPage(t *testing.T) {
 		f := got[i].Flow
 		if f.Name != want.name || f.NameSource != flow.NameFromHost || f.Verdict.Action != want.action || !f.Proxied ||
 			f.Seen.App != "http" || f.Seen.Protection != flow.Readable || f.Tuple.DstAddrPort() != origin ||
-			f.Counters.Orig.Bytes == 0 || f.Counters.Reply.Bytes == 0 || got[i].Device.ID != "toy" {
+			f.Counters.Orig.Bytes == 0 || f.Counters.Reply.Bytes == 0 || got[i].Device != "toy" {
 			t.Errorf("carried %d: %+v", i, f)
 		}
 	}
@@ -456,6 +464,11 @@ func TestKeepAliveIsOneConnectionOnBothSides(t *testing.T) {
 	for range 5 {
 		get(t, c, "http://api.maker.example/")
 	}
+	l.carriedLog.mu.Lock()
+	if len(l.judged) != 1 || len(l.ended) != 0 || l.judged[0].Flow.Name != "api.maker.example" {
+		t.Errorf("while it runs: judged %v, ended %v, want it told once", l.judged, l.ended)
+	}
+	l.carriedLog.mu.Unlock()
 	if len(seen) != 1 || len(l.dsts) != 1 {
 		t.Errorf("%d connections to the origin, %d to the proxy, want one each", len(seen), len(l.dsts))
 	}
