@@ -150,6 +150,15 @@ const (
 	KindOther     Kind = "other"     // surely a smart device, but which kind is not known
 )
 
+// ParseKind reads one of the kinds above; "" is KindUnknown.
+func ParseKind(s string) (Kind, error) {
+	switch k := Kind(s); k {
+	case KindUnknown, KindTV, KindCamera, KindSpeaker, KindToy, KindPlug, KindHub, KindPrinter, KindSensor, KindPhone, KindTablet, KindComputer, KindLight, KindConsole:
+		return k, nil
+	}
+	return KindUnknown, fmt.Errorf("kind %.20q: tv, camera, speaker, toy, plug, hub, light, console, printer, sensor, phone, tablet or computer is needed", s)
+}
+
 // Smart reports whether k is a smart device, which is watched. Phones, tablets,
 // computers and devices not yet known are not: they are people's.
 func (k Kind) Smart() bool {

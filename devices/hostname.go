@@ -55,10 +55,10 @@ func cleanHostname(s string) string {
 		}
 		b.WriteRune(c)
 	}
-	name := strings.TrimSuffix(b.String(), ".")
+	name := strings.TrimRight(b.String(), " .")
 	for _, local := range []string{".local", ".lan"} {
 		if n := len(name) - len(local); n > 0 && strings.EqualFold(name[n:], local) {
-			name = name[:n]
+			name = strings.TrimRight(name[:n], " .")
 		}
 	}
 	switch strings.ToLower(name) {
