@@ -388,10 +388,18 @@ func (k *quicKeys) open(dst, packet []byte, at int) ([]byte, bool) {
 	return plain, err == nil
 }
 
-// oldGoogleQUIC knows Google's first QUIC (Q0xx up to 43) by its public header:
-// flags, eight bytes of connection ID, version.
+// oldGoogleQUIC knows Google's first QUICs: up to Q043 by a public header of
+// flags, eight bytes of connection ID and version; up to Q049 by a long header
+// whose connection IDs have their lengths in one byte.
 func oldGoogleQUIC(b []byte) (version uint32, ok bool) {
-	if len(b) < 14 || b[0]&0x80 != 0 || b[0]&0x01 == 0 || b[0]&0x08 == 0 {
+	if len(b) < 14 {
+		return 0, false
+	}
+	if b[0]&0xc0 == 0xc0 {
+		v := binary.BigEndian.Uint32(b[1:])
+		return v, isGoogleQUIC(v) && v&0xffff < '5'<<8
+	}
+	if b[0]&0x80 != 0 || b[0]&0x01 == 0 || b[0]&0x08 == 0 {
 		return 0, false
 	}
 	v := binary.BigEndian.Uint32(b[9:])

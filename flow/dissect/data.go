@@ -1,0 +1,189 @@
+package dissect
+
+import (
+	"bytes"
+	"encoding/binary"
+)
+
+// readRedis knows RESP, Redis's protocol.
+func readRedis(v *view, r *Result) state {
+	if !respArray(v.up) && !(v.port(6379) && (respReply(v.down) || words(v.up, "PING", "AUTH", "INFO", "SELECT", "GET", "SET"))) {
+		return no
+	}
+	r.readable("Redis without TLS")
+	if bytes.Contains(bytes.ToUpper(v.up[:min(len(v.up), 128)]), []byte("AUTH\r\n")) {
+		r.Credentials = "redis-password"
+	}
+	return final
+}
+
+func respArray(b []byte) bool {
+	line, rest, ok := bytes.Cut(b, []byte("\r\n"))
+	return ok && len(line) >= 2 && len(line) < 8 && line[0] == '*' && isDigit(line[1]) && len(rest) > 1 && rest[0] == '$' && isDigit(rest[1])
+}
+
+func respReply(b []byte) bool {
+	return len(b) >= 3 && bytes.IndexByte([]byte("+-:$*"), b[0]) >= 0 && bytes.Contains(b, []byte("\r\n"))
+}
+
+// readAMQP knows AMQP 0-9-1 and 1.0 by their protocol header.
+func readAMQP(v *view, r *Result) state {
+	if !v.prefix("AMQP") {
+		return no
+	}
+	if len(v.up) >= 8 && v.up[4] == 2 && helloIn(v.up) >= 0 {
+		return upgrade(v, r, true, "")
+	}
+	r.readable("AMQP without TLS")
+	if bytes.Contains(v.up, []byte("\x05PLAIN")) {
+		r.Credentials = "amqp-password"
+	}
+	if len(v.up) > 64 {
+		return final
+	}
+	return yes
+}
+
+// readPostgres knows PostgreSQL by its startup or SSL request.
+func readPostgres(v *view, r *Result) state {
+	b := v.up
+	if len(b) < 8 {
+		return no
+	}
+	n, code := binary.BigEndian.Uint32(b), binary.BigEndian.Uint32(b[4:])
+	switch {
+	case n == 8 && code == 80877103:
+		return upgrade(v, r, true, "PostgreSQL without TLS")
+	case n == 8 && code == 80877104, n == 16 && code == 80877102: // GSS encryption, cancel
+	case code == 3<<16 && n < 1024 && bytes.Contains(b, []byte("user\x00")):
+		if len(v.down) >= 9 && v.down[0] == 'R' && v.down[8] == 3 && bytes.IndexByte(b[min(int(n), len(b)):], 'p') == 0 {
+			r.Credentials = "postgres-password"
+		}
+	case v.port(5432) && postgresMessages(v.up) && postgresMessages(v.down):
+	default:
+		return no
+	}
+	r.readable("PostgreSQL without TLS")
+	return yes
+}
+
+// postgresMessages knows a session under way: typed messages that fit.
+func postgresMessages(b []byte) bool {
+	seen := 0
+	for len(b) >= 5 {
+		n := binary.BigEndian.Uint32(b[1:])
+		if !(b[0] >= 'A' && b[0] <= 'Z' || b[0] >= 'a' && b[0] <= 'z' || b[0] == '1' || b[0] == '2' || b[0] == '3') || n < 4 || n > 1<<20 {
+			return false
+		}
+		seen++
+		b = b[min(len(b), 1+int(n)):]
+	}
+	return seen > 0
+}
+
+// readMySQL knows MySQL by the server's greeting: protocol 10, a version, a NUL.
+func readMySQL(v *view, r *Result) state {
+	b := v.down
+	if len(b) < 12 || b[3] != 0 || b[4] != 10 {
+		return no
+	}
+	n := int(b[0]) | int(b[1])<<8 | int(b[2])<<16
+	end := bytes.IndexByte(b[5:min(len(b), 70)], 0)
+	if n < 30 || n > 512 || end < 3 || !isDigit(b[5]) {
+		return no
+	}
+	if up := v.up; len(up) >= 36 && up[3] == 1 && binary.LittleEndian.Uint32(up[4:])&0x0800 != 0 { // CLIENT_SSL
+		return upgrade(v, r, true, "MySQL without TLS")
+	}
+	r.readable("MySQL without TLS")
+	return yes
+}
+
+// readLDAP knows LDAP (RFC 4511 §4.1.1): a sequence of message ID and operation.
+func readLDAP(v *view, r *Result) state {
+	op, body := ldapOperation(v.up)
+	if op == 0 {
+		if op, body = ldapOperation(v.down); op == 0 {
+			return no
+		}
+	}
+	if !v.port(389) && !v.port(3268) && op != 0x60 && op != 0x63 && op != 0x77 {
+		return no
+	}
+	if op == 0x77 && bytes.Contains(body, []byte("1.3.6.1.4.1.1466.20037")) {
+		return upgrade(v, r, true, "LDAP without TLS")
+	}
+	if op == 0x60 && ldapSimple(body) {
+		r.Credentials = "ldap-password"
+	}
+	r.readable("LDAP without TLS")
+	return yes
+}
+
+// ldapOperation returns the tag and content of the first message's operation.
+func ldapOperation(b []byte) (op int, body []byte) {
+	r := reader{b: b}
+	if r.u8() != 0x30 {
+		return 0, nil
+	}
+	r.berLength()
+	if r.u8() != 0x02 {
+		return 0, nil
+	}
+	if n := r.u8(); n < 1 || n > 4 || r.take(n) == nil {
+		return 0, nil
+	}
+	op = r.u8()
+	r.berLength()
+	switch {
+	case r.bad:
+		return 0, nil
+	case op >= 0x60 && op <= 0x79, op == 0x42, op == 0x4a, op == 0x50:
+		return op, r.b
+	}
+	return 0, nil
+}
+
+func (r *reader) berLength() int {
+	n := r.u8()
+	if n < 0x80 {
+		return n
+	}
+	k := n & 0x7f
+	if k == 0 || k > 4 {
+		r.b, r.bad = nil, true
+		return 0
+	}
+	n = 0
+	for range k {
+		n = n<<8 | r.u8()
+	}
+	return n
+}
+
+// ldapSimple reports a bind with a password that is not empty.
+func ldapSimple(body []byte) bool {
+	r := reader{b: body}
+	if r.u8() != 2 || r.u8() != 1 {
+		return false
+	}
+	r.u8()
+	if r.u8() != 4 {
+		return false
+	}
+	r.take(r.berLength())
+	return r.u8() == 0x80 && r.berLength() > 0 && !r.bad
+}
+
+// readKerberos knows Kerberos (RFC 4120) on its port.
+func readKerberos(v *view, r *Result) state {
+	b := v.up
+	if v.c.proto == 6 && len(b) > 4 {
+		b = b[4:]
+	}
+	if !v.port(88) || len(b) < 16 || b[0] < 0x6a || b[0] > 0x7e {
+		return no
+	}
+	r.readable("Kerberos: who signs in where is clear, the tickets are encrypted")
+	return final
+}

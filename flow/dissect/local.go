@@ -1,0 +1,269 @@
+package dissect
+
+import (
+	"bytes"
+	"encoding/binary"
+)
+
+// readDHCP knows DHCP (RFC 2131) by its magic cookie. Only what a client says of
+// itself names the flow.
+func readDHCP(v *view, r *Result) state {
+	b := v.up
+	if len(b) < 240 || b[0] != 1 && b[0] != 2 || string(b[236:240]) != "\x63\x82\x53\x63" {
+		if !(v.port(67) && v.port(68)) || len(b) < 236 || b[0] != 1 && b[0] != 2 || b[1] != 1 || b[2] != 6 {
+			return no
+		}
+		r.App = "dhcp" // plain BOOTP
+		r.harmless("asks for an address within the house")
+		return final
+	}
+	r.harmless("asks for an address within the house")
+	if b[0] == 2 {
+		return yes
+	}
+	opts := reader{b: b[240:]}
+	for len(opts.b) > 0 {
+		switch code := opts.u8(); code {
+		case 0:
+		case 255:
+			return yes
+		default:
+			value := opts.vec8()
+			if code == 12 && !opts.bad {
+				r.name(hostName(bytes.TrimRight(value, "\x00")), "dhcp")
+				if r.ServerName != "" {
+					return final
+				}
+			}
+		}
+	}
+	return yes
+}
+
+// readDHCPv6 knows DHCPv6 (RFC 9915) on its ports.
+func readDHCPv6(v *view, r *Result) state {
+	if !(v.port(546) || v.port(547)) || len(v.up) < 4 || v.up[0] == 0 || v.up[0] > 36 {
+		return no
+	}
+	r.harmless("asks for an address within the house")
+	return final
+}
+
+// readNTP knows NTP (RFC 5905) on its port.
+func readNTP(v *view, r *Result) state {
+	b := v.up
+	if !v.port(123) || len(b) < 12 {
+		return no
+	}
+	version, mode := b[0]>>3&7, b[0]&7
+	if version == 0 || version > 4 || mode == 0 || mode < 6 && len(b) < 48 {
+		return no
+	}
+	r.harmless("asks for the time")
+	return final
+}
+
+// readSSDP knows SSDP, UPnP's discovery: HTTP in datagrams.
+func readSSDP(v *view, r *Result) state {
+	b := v.up
+	switch {
+	case bytes.HasPrefix(b, []byte("M-SEARCH * HTTP/1.")), bytes.HasPrefix(b, []byte("NOTIFY * HTTP/1.")):
+	case v.port(1900) && bytes.HasPrefix(b, []byte("HTTP/1.")):
+	case bytes.HasPrefix(b, []byte("HTTP/1.1 200")) && containsFold(b, "\nST:"):
+	default:
+		return no
+	}
+	r.harmless("looks for devices within the house")
+	return final
+}
+
+// readWSDiscovery knows WS-Discovery: SOAP in datagrams, as cameras and printers speak.
+func readWSDiscovery(v *view, r *Result) state {
+	if !v.port(3702) || !bytes.Contains(v.up[:min(len(v.up), 512)], []byte("<")) || !looksReadable(v.up) {
+		return no
+	}
+	r.harmless("looks for devices within the house")
+	return final
+}
+
+// readNetBIOS knows NetBIOS name (137) and datagram service (138) (RFC 1002).
+func readNetBIOS(v *view, r *Result) state {
+	b := v.up
+	names := v.port(137) && len(b) >= 12 && b[2]>>3&0x0f <= 9
+	datagram := v.port(138) && len(b) >= 14 && b[0] >= 0x10 && b[0] <= 0x16
+	if !names && !datagram {
+		return no
+	}
+	r.harmless("looks for neighbours by name within the house")
+	return final
+}
+
+// readTFTP knows TFTP (RFC 1350): a request on its port, data and acknowledgements
+// from any.
+func readTFTP(v *view, r *Result) state {
+	b := v.up
+	if len(b) < 4 || b[0] != 0 {
+		return no
+	}
+	switch {
+	case (b[1] == 1 || b[1] == 2) && tftpRequest(b[2:]):
+	case b[1] >= 3 && b[1] <= 6 && v.port(69):
+	case b[1] == 3 && b[2] == 0 && b[3] == 1 && len(b) == 516: // the first full block
+	case b[1] == 4 && len(b) == 4 && b[2] == 0 && b[3] <= 1 && v.c.best.App == "" && v.c.sizes[v.dir^1] > 4: // its acknowledgement
+	default:
+		return no
+	}
+	r.readable("TFTP: files in clear")
+	return final
+}
+
+func tftpRequest(b []byte) bool {
+	name, rest, ok := bytes.Cut(b, []byte{0})
+	mode, _, ok2 := bytes.Cut(rest, []byte{0})
+	return ok && ok2 && len(name) > 0 && looksReadable(name) &&
+		(equalFold(mode, "octet") || equalFold(mode, "netascii") || equalFold(mode, "mail"))
+}
+
+// readSyslog knows syslog by its priority (RFC 5424, 3164).
+func readSyslog(v *view, r *Result) state {
+	b := v.up
+	end := bytes.IndexByte(b[:min(len(b), 5)], '>')
+	if end < 2 || b[0] != '<' || len(b) < 8 {
+		return no
+	}
+	for _, c := range b[1:end] {
+		if !isDigit(c) {
+			return no
+		}
+	}
+	if !v.port(514) && !looksReadable(b) {
+		return no
+	}
+	r.readable("syslog: a device's diary in clear")
+	return final
+}
+
+// readSNMP knows SNMP (RFC 3416, 3412) by version and community.
+func readSNMP(v *view, r *Result) state {
+	b := reader{b: v.up}
+	if b.u8() != 0x30 {
+		return no
+	}
+	b.berLength()
+	if b.u8() != 2 || b.u8() != 1 {
+		return no
+	}
+	switch version := b.u8(); version {
+	case 0, 1:
+		if b.u8() != 4 {
+			return no
+		}
+		b.take(b.berLength())
+		if pdu := b.u8(); b.bad || pdu < 0xa0 || pdu > 0xa8 {
+			return no
+		}
+		r.readable("SNMP: readings and the community, which is its password, in clear")
+		r.Credentials = "snmp-community"
+	case 3:
+		if b.u8() != 0x30 {
+			return no
+		}
+		b.berLength()
+		for range 2 { // message ID, size
+			if b.u8() != 2 {
+				return no
+			}
+			b.take(b.berLength())
+		}
+		if b.u8() != 4 || b.u8() != 1 {
+			return no
+		}
+		flags := b.u8()
+		if b.bad {
+			return no
+		}
+		if flags&2 != 0 {
+			r.encrypted("SNMP version 3 with privacy")
+		} else {
+			r.readable("SNMP version 3 without privacy")
+		}
+	default:
+		return no
+	}
+	return final
+}
+
+// readRADIUS knows RADIUS (RFC 2865) by code, length and attributes that fit.
+func readRADIUS(v *view, r *Result) state {
+	b := v.up
+	if len(b) < 20 || int(binary.BigEndian.Uint16(b[2:])) > len(b) || int(binary.BigEndian.Uint16(b[2:])) < 20 {
+		return no
+	}
+	port := v.port(1812) || v.port(1813) || v.port(1645) || v.port(1646) || v.port(3799)
+	code := b[0]
+	if code == 0 || code > 45 || !port && (code > 5 && code != 11 || int(binary.BigEndian.Uint16(b[2:])) != len(b) || len(b) == 20) {
+		return no
+	}
+	for attrs := b[20:binary.BigEndian.Uint16(b[2:])]; len(attrs) > 0; {
+		if len(attrs) < 2 || attrs[1] < 2 || int(attrs[1]) > len(attrs) {
+			if port {
+				break // broken, but RADIUS
+			}
+			return no
+		}
+		attrs = attrs[attrs[1]:]
+	}
+	r.readable("RADIUS: who signs in where in clear, passwords only hidden")
+	return final
+}
+
+// readCoAP knows CoAP (RFC 7252 §3) on its port.
+func readCoAP(v *view, r *Result) state {
+	b := v.up
+	if !v.port(5683) || len(b) < 4 || b[0]>>6 != 1 || b[0]&0x0f > 8 {
+		return no
+	}
+	class, detail := b[1]>>5, b[1]&0x1f
+	if class == 1 || class == 3 || class > 5 || class == 0 && detail > 7 {
+		return no
+	}
+	r.readable("CoAP without DTLS")
+	r.name(coapHost(b[4:], int(b[0]&0x0f)), "host")
+	return final
+}
+
+// coapHost is the Uri-Host option (RFC 7252 §5.10.1), which comes third at most.
+func coapHost(b []byte, token int) string {
+	r := reader{b: b}
+	r.take(token)
+	number := 0
+	for len(r.b) > 0 && number <= 3 {
+		head := r.u8()
+		delta, size := head>>4, head&0x0f
+		if delta > 12 || size > 13 {
+			return "" // beyond Uri-Host, or the payload marker
+		}
+		if size == 13 {
+			size = 13 + r.u8()
+		}
+		number += delta
+		value := r.take(size)
+		if number == 3 && !r.bad {
+			return hostName(value)
+		}
+	}
+	return ""
+}
+
+// readPortMapping knows NAT-PMP and PCP (RFC 6886, 6887).
+func readPortMapping(v *view, r *Result) state {
+	if !v.port(5351) || len(v.up) < 2 || v.up[0] != 0 && v.up[0] != 2 || v.up[1]&0x7f > 3 {
+		return no
+	}
+	r.App = "nat-pmp"
+	if v.up[0] == 2 {
+		r.App = "pcp"
+	}
+	r.readable("asks the router to open a port to the outside")
+	return final
+}

@@ -1,0 +1,201 @@
+package dissect
+
+import (
+	"bytes"
+
+	"github.com/netcurtain/netcurtain/flow"
+)
+
+// upgrade judges a talk that may turn into TLS (RFC 3207, 2595, 4217, 6120): it is
+// readable unless a TLS hello followed the request for it. The request alone
+// changes nothing, for the answer may have been no, or taken out on the way.
+func upgrade(v *view, r *Result, asked bool, clear string) state {
+	if !asked {
+		r.readable(clear)
+		return yes
+	}
+	at := helloIn(v.up)
+	if at < 0 {
+		r.readable(clear + "; it asked for TLS, but none was seen to follow")
+		return yes
+	}
+	h, st := ParseClientHello(v.up[at:])
+	server := false
+	if i := serverHelloIn(v.down); i >= 0 {
+		if msg, got := handshakeMessage(v.down[i:], hsServerHello); got == Complete {
+			server = h.TLS.parseServerHello(msg)
+		}
+	}
+	t := h.TLS
+	r.TLS = &t
+	r.name(h.ServerName, "sni")
+	r.encrypted("began readable, then changed to TLS")
+	r.Credentials = ""
+	if nullCipher(t.Cipher) && server {
+		r.Protection = flow.Readable
+	}
+	if st == Complete && server {
+		return final
+	}
+	return yes
+}
+
+// helloIn is where a ClientHello begins within b, or -1.
+func helloIn(b []byte) int { return recordIn(b, hsClientHello) }
+
+func serverHelloIn(b []byte) int { return recordIn(b, hsServerHello) }
+
+func recordIn(b []byte, kind byte) int {
+	for at := 0; ; at++ {
+		i := bytes.Index(b[at:], []byte{recHandshake, 3})
+		if i < 0 {
+			return -1
+		}
+		at += i
+		if handshakeStart(b[at:], kind) && len(b) >= at+11 && b[at+6] == 0 && b[at+9] == 3 { // length below 64 KiB, then a version
+			return at
+		}
+	}
+}
+
+// eachLine calls f with each whole line of text, up to the first binary byte.
+func eachLine(b []byte, f func(line []byte)) {
+	for len(b) > 0 {
+		line, rest, whole := bytes.Cut(b, []byte("\n"))
+		if !whole || len(line) > 0 && (line[0] < ' ' && line[0] != '\r' && line[0] != '\t' || line[0] == 0x7f) {
+			return
+		}
+		f(bytes.TrimSuffix(line, []byte("\r")))
+		b = rest
+	}
+}
+
+// word reports whether line begins with a command, in any case, followed by its end or a space.
+func word(line []byte, command string) bool {
+	return len(line) >= len(command) && bytes.EqualFold(line[:len(command)], []byte(command)) &&
+		(len(line) == len(command) || line[len(command)] == ' ')
+}
+
+func words(line []byte, commands ...string) bool {
+	for _, c := range commands {
+		if word(line, c) {
+			return true
+		}
+	}
+	return false
+}
+
+func reply(b []byte, code string) bool {
+	return len(b) >= 4 && string(b[:3]) == code && (b[3] == ' ' || b[3] == '-')
+}
+
+func containsFold(b []byte, upper string) bool {
+	return bytes.Contains(bytes.ToUpper(b[:min(len(b), 512)]), []byte(upper))
+}
+
+// readSMTP knows SMTP (RFC 5321) by its greeting and its first command.
+func readSMTP(v *view, r *Result) state {
+	greeted := reply(v.down, "220") || reply(v.down, "250") || reply(v.down, "554")
+	spoke := words(v.up, "EHLO", "HELO", "LHLO")
+	port := v.port(25) || v.port(587) || v.port(2525) || v.port(465)
+	switch {
+	case spoke:
+	case greeted && (port || containsFold(v.down, "SMTP")) && !containsFold(v.down, "FTP"):
+	case port && words(v.up, "MAIL", "RCPT", "QUIT", "NOOP", "RSET", "AUTH"):
+	default:
+		return no
+	}
+	asked := false
+	eachLine(v.up, func(line []byte) {
+		asked = asked || word(line, "STARTTLS")
+		if words(line, "AUTH PLAIN", "AUTH LOGIN") {
+			r.Credentials = "smtp-password"
+		}
+	})
+	return upgrade(v, r, asked, "SMTP: mail without TLS")
+}
+
+// readFTP knows FTP (RFC 959).
+func readFTP(v *view, r *Result) state {
+	spoke := words(v.up, "USER", "FEAT", "AUTH", "PASS", "SYST", "OPTS", "PASV", "EPSV", "PWD", "CWD", "TYPE", "LIST", "RETR", "QUIT", "NOOP")
+	greeted := reply(v.down, "220") || reply(v.down, "331") || reply(v.down, "530") || reply(v.down, "230") ||
+		reply(v.down, "421") || reply(v.down, "200") || reply(v.down, "227") || reply(v.down, "226") || reply(v.down, "234")
+	switch {
+	case v.port(21) && (spoke || greeted || reply(v.down, "211") || reply(v.down, "215") || reply(v.down, "500")):
+	case reply(v.down, "220") && (containsFold(v.down, "FTP") || words(v.up, "USER", "FEAT", "AUTH TLS", "AUTH SSL")):
+	default:
+		return no
+	}
+	asked := false
+	eachLine(v.up, func(line []byte) {
+		asked = asked || words(line, "AUTH TLS", "AUTH SSL", "AUTH TLS-C")
+		if word(line, "PASS") {
+			r.Credentials = "ftp-password"
+		}
+	})
+	return upgrade(v, r, asked, "FTP: names, passwords and listings in clear")
+}
+
+// readPOP3 knows POP3 (RFC 1939).
+func readPOP3(v *view, r *Result) state {
+	greeted := bytes.HasPrefix(v.down, []byte("+OK")) || bytes.HasPrefix(v.down, []byte("-ERR"))
+	spoke := words(v.up, "USER", "CAPA", "APOP", "STLS", "AUTH", "STAT", "QUIT", "PASS", "UIDL", "LIST", "RETR", "TOP")
+	if !(greeted && (v.port(110) || spoke || len(v.up) == 0) || v.port(110) && spoke) {
+		return no
+	}
+	asked := false
+	eachLine(v.up, func(line []byte) {
+		asked = asked || word(line, "STLS")
+		if words(line, "PASS", "AUTH PLAIN", "AUTH LOGIN") {
+			r.Credentials = "pop3-password"
+		}
+	})
+	return upgrade(v, r, asked, "POP3: mail without TLS")
+}
+
+// readIMAP knows IMAP (RFC 9051) by its greeting or a tagged command.
+func readIMAP(v *view, r *Result) state {
+	greeted := bytes.HasPrefix(v.down, []byte("* OK")) || bytes.HasPrefix(v.down, []byte("* PREAUTH")) || bytes.HasPrefix(v.down, []byte("* BYE")) ||
+		bytes.HasPrefix(v.down, []byte("* CAPABILITY"))
+	if !greeted && !imapCommand(v.up) {
+		return no
+	}
+	asked := false
+	eachLine(v.up, func(line []byte) {
+		_, command, _ := bytes.Cut(line, []byte(" "))
+		asked = asked || word(command, "STARTTLS")
+		if words(command, "LOGIN", "AUTHENTICATE PLAIN", "AUTHENTICATE LOGIN") {
+			r.Credentials = "imap-password"
+		}
+	})
+	return upgrade(v, r, asked, "IMAP: mail without TLS")
+}
+
+func imapCommand(b []byte) bool {
+	tag, command, ok := bytes.Cut(b[:min(len(b), 64)], []byte(" "))
+	if !ok || len(tag) == 0 || len(tag) > 16 {
+		return false
+	}
+	command, _, _ = bytes.Cut(command, []byte("\r"))
+	return words(command, "CAPABILITY", "LOGIN", "AUTHENTICATE", "STARTTLS", "SELECT", "EXAMINE", "NAMESPACE", "IDLE", "UID")
+}
+
+// readXMPP knows XMPP (RFC 6120) by its stream header.
+func readXMPP(v *view, r *Result) state {
+	if !xmppHeader(v.up) && !xmppHeader(v.down) && !(v.port(5222) && xmppStanza(v.up)) {
+		return no
+	}
+	if bytes.Contains(v.up, []byte("mechanism='PLAIN'")) || bytes.Contains(v.up, []byte("mechanism=\"PLAIN\"")) {
+		r.Credentials = "xmpp-password"
+	}
+	return upgrade(v, r, bytes.Contains(v.up, []byte("<starttls")), "XMPP without TLS")
+}
+
+func xmppHeader(b []byte) bool {
+	return bytes.HasPrefix(b, []byte("<stream:stream")) ||
+		bytes.HasPrefix(b, []byte("<?xml")) && bytes.Contains(b[:min(len(b), 512)], []byte("<stream:stream"))
+}
+
+func xmppStanza(b []byte) bool {
+	return bytes.HasPrefix(b, []byte("<iq ")) || bytes.HasPrefix(b, []byte("<message ")) || bytes.HasPrefix(b, []byte("<presence"))
+}

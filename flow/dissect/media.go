@@ -1,0 +1,118 @@
+package dissect
+
+import (
+	"bytes"
+	"encoding/binary"
+)
+
+// textRequest is the head of an RTSP or SIP request: method, target, version.
+func textRequest(b []byte, version string) (target, fields []byte, ok bool) {
+	line, fields, whole := bytes.Cut(b, []byte("\n"))
+	if !whole || len(line) > 1024 {
+		return nil, nil, false
+	}
+	line = bytes.TrimSuffix(line, []byte("\r"))
+	if !bytes.HasSuffix(line, []byte(version)) {
+		return nil, nil, false
+	}
+	_, rest, ok := bytes.Cut(line, []byte(" "))
+	target, _, ok2 := bytes.Cut(rest, []byte(" "))
+	return target, fields, ok && ok2
+}
+
+// readRTSP knows RTSP (RFC 7826, 2326) by request or status line.
+func readRTSP(v *view, r *Result) state {
+	target, fields, ok := textRequest(v.up, " RTSP/1.0")
+	if !ok {
+		target, fields, ok = textRequest(v.up, " RTSP/2.0")
+	}
+	if !ok && !v.prefix("RTSP/1.0 ") && !v.prefix("RTSP/2.0 ") {
+		return no
+	}
+	r.readable("RTSP: camera picture and sound are announced, and mostly sent, in clear")
+	if rest, ok := bytes.CutPrefix(target, []byte("rtsp://")); ok {
+		if i := bytes.IndexByte(rest, '/'); i >= 0 {
+			rest = rest[:i]
+		}
+		if i := bytes.LastIndexByte(rest, '@'); i >= 0 {
+			rest = rest[i+1:]
+			r.Credentials = "rtsp-url"
+		}
+		r.name(hostHeader(rest), "host")
+	}
+	for ; ok && len(fields) > 0; _, fields, ok = textRequestAfter(fields, r) {
+	}
+	if r.Credentials != "" {
+		return final
+	}
+	return yes
+}
+
+// textRequestAfter notes credentials in one header line and moves behind it.
+func textRequestAfter(fields []byte, r *Result) (line, rest []byte, ok bool) {
+	line, rest, ok = bytes.Cut(fields, []byte("\n"))
+	if name, value, found := bytes.Cut(line, []byte(":")); found && equalFold(name, "authorization") {
+		switch kind := authKind(bytes.TrimSpace(value)); kind {
+		case "http-basic":
+			r.Credentials = "rtsp-basic"
+		case "http-digest":
+			r.Credentials = "rtsp-digest"
+		}
+	}
+	return line, rest, ok
+}
+
+// readSIP knows SIP (RFC 3261) by request or status line.
+func readSIP(v *view, r *Result) state {
+	target, _, ok := textRequest(v.up, " SIP/2.0")
+	ok = ok && (bytes.HasPrefix(target, []byte("sip")) || bytes.HasPrefix(target, []byte("tel:")))
+	if !ok && !v.prefix("SIP/2.0 ") {
+		return no
+	}
+	r.readable("SIP without TLS: who calls whom in clear")
+	return final
+}
+
+// readRTMP knows RTMP by its handshake: version 3, a time, four zeros, 1528 bytes.
+func readRTMP(v *view, r *Result) state {
+	ok := func(b []byte) bool {
+		return len(b) >= 9 && b[0] == 3 && (binary.BigEndian.Uint32(b[5:]) == 0 || v.port(1935))
+	}
+	if !ok(v.up) || !v.port(1935) && len(v.up) < 1537 && len(v.down) < 1537 {
+		return no
+	}
+	r.readable("RTMP without TLS")
+	return final
+}
+
+// readBitTorrent knows BitTorrent's handshake and its DHT.
+func readBitTorrent(v *view, r *Result) state {
+	dht := bytes.HasPrefix(v.up, []byte("d1:")) && (bytes.Contains(v.up, []byte(":id20:")) || bytes.Contains(v.up, []byte("1:y1:"))) ||
+		bytes.HasPrefix(v.up, []byte("d2:ip")) && bytes.Contains(v.up, []byte("1:y1:r"))
+	if !v.prefix("\x13BitTorrent protocol") && !dht {
+		return no
+	}
+	r.readable("BitTorrent: what is shared in clear")
+	return final
+}
+
+const stunMagic = "\x21\x12\xa4\x42"
+
+// isSTUN checks a STUN header (RFC 8489 §5).
+func isSTUN(b []byte) bool {
+	return len(b) >= 20 && b[0] < 4 && string(b[4:8]) == stunMagic && b[3]&3 == 0 && int(binary.BigEndian.Uint16(b[2:])) <= len(b)-20
+}
+
+// readSTUN knows STUN and TURN. They find a way for something else, which may
+// come in the same flow: so the answer stays open.
+func readSTUN(v *view, r *Result) state {
+	b := v.up
+	if len(b) >= 22 && b[0] == 0 && int(binary.BigEndian.Uint16(b)) == len(b)-2 { // framed for TCP (RFC 4571)
+		b = b[2:]
+	}
+	if !isSTUN(b) && !isSTUN(v.down) {
+		return no
+	}
+	r.harmless("STUN: finds a way for a call, and carries none of it")
+	return yes
+}

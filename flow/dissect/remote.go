@@ -1,0 +1,150 @@
+package dissect
+
+import (
+	"bytes"
+	"encoding/binary"
+)
+
+// prefix reports whether either side begins with s.
+func (v *view) prefix(s string) bool {
+	return bytes.HasPrefix(v.up, []byte(s)) || bytes.HasPrefix(v.down, []byte(s))
+}
+
+// readSSH knows SSH by its identification line (RFC 4253 §4.2).
+func readSSH(v *view, r *Result) state {
+	if !v.prefix("SSH-") {
+		return no
+	}
+	r.encrypted("SSH")
+	if v.prefix("SSH-1.") && !v.prefix("SSH-1.99") && !v.prefix("SSH-2.") {
+		r.encrypted("SSH version 1, whose encryption is outdated")
+	}
+	return final
+}
+
+// readTelnet knows Telnet by its option negotiation (RFC 854); on its port text is enough.
+func readTelnet(v *view, r *Result) state {
+	if !telnetOption(v.up) && !telnetOption(v.down) {
+		if !v.port(23) || !looksReadable(v.up) && !looksReadable(v.down) {
+			return no
+		}
+	}
+	r.readable("Telnet: everything typed, passwords too, in clear")
+	return final
+}
+
+func telnetOption(b []byte) bool {
+	return len(b) >= 3 && b[0] == 0xff && b[1] >= 0xfa && b[1] <= 0xfe && b[2] < 0x40 && (len(b) == 3 || b[3] == 0xff || b[1] == 0xfa || len(b) > 3 && b[3] < 0x80)
+}
+
+// readRDP knows RDP by its connection request in TPKT (MS-RDPBCGR §2.2.1.1).
+func readRDP(v *view, r *Result) state {
+	b := v.up
+	if len(b) > 0 && len(b) < 7 && b[0] == 3 {
+		return maybe
+	}
+	if len(b) < 11 || b[0] != 3 || b[1] != 0 || b[5] != 0xe0 {
+		return no
+	}
+	n := int(binary.BigEndian.Uint16(b[2:]))
+	if n < 11 || n > 512 || int(b[4]) != n-5 {
+		return no
+	}
+	if len(b) > n && handshakeStart(b[n:], hsClientHello) {
+		return upgrade(v, r, true, "")
+	}
+	r.cannotTell("RDP; whether it changes to TLS was not seen yet")
+	return yes
+}
+
+// readVNC knows RFB (RFC 6143) by its version line.
+func readVNC(v *view, r *Result) state {
+	if !v.prefix("RFB 00") {
+		return no
+	}
+	if helloIn(v.up) >= 0 { // VeNCrypt
+		return upgrade(v, r, true, "")
+	}
+	r.readable("VNC: screen and keys in clear")
+	return yes
+}
+
+// readSMB knows SMB over TCP (MS-SMB2 §2.1) by the signature behind its length.
+func readSMB(v *view, r *Result) state {
+	best := no
+	for _, b := range [2][]byte{v.up, v.down} {
+		for len(b) >= 4 && (v.port(139) && b[0] >= 0x81 && b[0] <= 0x85) { // NetBIOS session service
+			n := int(binary.BigEndian.Uint16(b[2:]))
+			b = b[min(4+n, len(b)):]
+			best = max(best, maybe)
+		}
+		for len(b) >= 20 && b[0] == 0 {
+			switch string(b[4:8]) {
+			case "\xffSMB":
+				r.readable("SMB version 1: files in clear")
+				return final
+			case "\xfdSMB":
+				r.encrypted("SMB with encryption")
+				return final
+			case "\xfeSMB":
+				if cmd := binary.LittleEndian.Uint16(b[16:]); cmd >= 5 && cmd <= 17 {
+					r.readable("SMB: files without encryption")
+					return final
+				}
+				r.cannotTell("SMB; whether it encrypts shows only after the sign-in")
+				best = yes
+			default:
+				return no
+			}
+			n := int(b[1])<<16 | int(b[2])<<8 | int(b[3])
+			b = b[min(4+n, len(b)):]
+		}
+	}
+	return best
+}
+
+// readSOCKS knows SOCKS 5 (RFC 1928) and 4 by request and answer.
+func readSOCKS(v *view, r *Result) state {
+	up, down := v.up, v.down
+	if len(up) < 3 {
+		return no
+	}
+	v5 := up[0] == 5 && up[1] > 0 && up[1] < 16 && len(up) >= 2+int(up[1]) && methods(up[2:2+int(up[1])])
+	v4 := up[0] == 4 && (up[1] == 1 || up[1] == 2) && len(up) >= 9 && bytes.IndexByte(up[8:], 0) >= 0
+	switch {
+	case !v5 && !v4:
+		return no
+	case len(down) < 2 && !v.port(1080):
+		return maybe
+	case len(down) >= 2 && v5 && (down[0] != 5 || down[1] > 3 && down[1] != 0xff):
+		return no
+	case len(down) >= 2 && v4 && (down[0] != 0 || down[1] < 90 || down[1] > 93):
+		return no
+	}
+	r.readable("SOCKS: the proxy's clients, and what they do not encrypt themselves, in clear")
+	return yes
+}
+
+func methods(b []byte) bool {
+	for _, m := range b {
+		if m > 9 && m < 0x80 {
+			return false
+		}
+	}
+	return true
+}
+
+// readIRC knows IRC (RFC 2812) by its registration.
+func readIRC(v *view, r *Result) state {
+	spoke := words(v.up, "NICK", "USER", "CAP LS", "CAP REQ") || word(v.up, "PASS") && bytes.Contains(v.up, []byte("NICK "))
+	answered := bytes.HasPrefix(v.down, []byte(":")) && (bytes.Contains(v.down, []byte(" NOTICE ")) || bytes.Contains(v.down, []byte(" 001 ")) || bytes.Contains(v.down, []byte(" PRIVMSG ")))
+	irc := v.port(6667) || v.port(6666) || v.port(6668) || v.port(6669)
+	switch {
+	case answered, word(v.up, "NICK"), words(v.up, "CAP LS", "CAP REQ"), irc && (spoke || words(v.up, "PRIVMSG", "PING", "PONG", "JOIN")):
+	case bytes.HasPrefix(v.down, []byte("NOTICE AUTH")), irc && word(v.down, "PING"):
+	default:
+		return no
+	}
+	r.readable("IRC without TLS")
+	return final
+}

@@ -1,0 +1,68 @@
+package dissect
+
+import (
+	"encoding/binary"
+)
+
+// readTuya knows Tuya's frames: 000055aa … 0000aa55, or 00006699 since version 3.5.
+func readTuya(v *view, r *Result) state {
+	if !v.prefix("\x00\x00\x55\xaa\x00") && !v.prefix("\x00\x00\x66\x99\x00") {
+		return no
+	}
+	r.cannotTell("Tuya's own protocol; its content is hidden with a key per device, how well differs by version")
+	return final
+}
+
+// readKasa knows TP-Link Kasa: JSON behind an XOR that starts with 171, which hides nothing.
+func readKasa(v *view, r *Result) state {
+	hidden := func(b []byte) bool { return len(b) >= 2 && b[0] == 0xd0 && (b[1] == 0xf2 || b[1] == 0xad) } // {" and {}
+	framed := func(b []byte) bool {
+		return len(b) >= 8 && binary.BigEndian.Uint32(b) < 1<<16 && hidden(b[4:])
+	}
+	if !hidden(v.up) && !framed(v.up) && !framed(v.down) || !v.port(9999) && !framed(v.up) {
+		return no
+	}
+	r.readable("TP-Link Kasa: scrambled with a published constant, so readable")
+	return final
+}
+
+// readLIFX knows LIFX's LAN protocol: size, then protocol number 1024.
+func readLIFX(v *view, r *Result) state {
+	b := v.up
+	if len(b) < 36 || int(binary.LittleEndian.Uint16(b)) != len(b) || binary.LittleEndian.Uint16(b[2:])&0x0fff != 1024 {
+		return no
+	}
+	r.readable("LIFX: commands to lamps in clear, within the house")
+	return final
+}
+
+// readMiIO knows Xiaomi's miIO: magic 2131, then its length.
+func readMiIO(v *view, r *Result) state {
+	b := v.up
+	if len(b) < 32 || b[0] != 0x21 || b[1] != 0x31 || int(binary.BigEndian.Uint16(b[2:])) != len(b) {
+		return no
+	}
+	if len(b) == 32 {
+		r.readable("Xiaomi miIO: a greeting that names the device")
+		return yes
+	}
+	r.cannotTell("Xiaomi miIO: hidden with a key that older devices hand out in clear")
+	return final
+}
+
+// readMatter knows Matter's secured messages only by its port.
+func readMatter(v *view, r *Result) state {
+	b := v.up
+	if !v.port(5540) || len(b) < 16 || b[0]>>4 != 0 {
+		return no
+	}
+	if binary.LittleEndian.Uint16(b[1:]) == 0 { // unsecured session: only for setting up a secure one
+		r.cannotTell("Matter: a session is being set up")
+		return yes
+	}
+	r.encrypted("Matter: a secure session")
+	if judge(b[8:]) == looksText {
+		return no
+	}
+	return final
+}

@@ -1,0 +1,75 @@
+package dissect
+
+import "encoding/binary"
+
+// readWireGuard knows WireGuard's four messages by type, reserved zeros and size.
+func readWireGuard(v *view, r *Result) state {
+	b := v.up
+	if len(b) < 32 || b[1] != 0 || b[2] != 0 || b[3] != 0 {
+		return no
+	}
+	switch {
+	case b[0] == 1 && len(b) == 148, b[0] == 2 && len(b) == 92, b[0] == 3 && len(b) == 64:
+		r.encrypted("WireGuard handshake seen")
+	case b[0] == 4 && len(b)%16 == 0 && len(b) >= 16+128 && b[13] == 0 && b[14] == 0 && b[15] == 0 && judge(b[16:]) == looksRandom:
+		r.encrypted("WireGuard data seen")
+	default:
+		return no
+	}
+	return final
+}
+
+// readOpenVPN knows OpenVPN by the packets that open its control channel, over
+// UDP or, with a length in front, over TCP.
+func readOpenVPN(v *view, r *Result) state {
+	b := v.up
+	if v.c.proto == 6 {
+		if len(b) < 16 || int(binary.BigEndian.Uint16(b)) > len(b)-2 {
+			return no
+		}
+		b = b[2 : 2+int(binary.BigEndian.Uint16(b))]
+	}
+	if len(b) < 14 || b[0]&7 != 0 {
+		return no
+	}
+	op := b[0] >> 3
+	if op != 7 && op != 8 && op != 10 {
+		return no
+	}
+	first := func(at int) bool { // the replay counter of a first packet
+		return len(b) >= at+4 && binary.BigEndian.Uint32(b[at:]) == 1
+	}
+	plain := len(b) == 14 && binary.BigEndian.Uint32(b[10:]) == 0 && b[9] == 0
+	wrapped := first(9) || first(25) || first(29) || first(41) || first(73) // tls-crypt; tls-auth with MD5, SHA1, SHA256, SHA512
+	switch {
+	case plain, wrapped && (len(b) <= 128 || op == 10), v.port(1194) && len(b) <= 128:
+	default:
+		return no
+	}
+	r.encrypted("OpenVPN handshake seen")
+	return final
+}
+
+// readIPsec knows IKE (RFC 7296 §3.1) and ESP in UDP (RFC 3948).
+func readIPsec(v *view, r *Result) state {
+	b := v.up
+	if !v.port(500) && !v.port(4500) {
+		return no
+	}
+	if v.port(4500) {
+		if len(b) == 1 && b[0] == 0xff {
+			return maybe // a keep-alive
+		}
+		if len(b) >= 4 && binary.BigEndian.Uint32(b) == 0 {
+			b = b[4:]
+		} else if len(b) >= 136 && judge(b[8:]) == looksRandom {
+			r.encrypted("IPsec ESP in UDP")
+			return yes
+		}
+	}
+	if len(b) < 28 || b[17]>>4 != 1 && b[17]>>4 != 2 || int(binary.BigEndian.Uint32(b[24:])) < 28 || binary.BigEndian.Uint64(b) == 0 {
+		return no
+	}
+	r.encrypted("IPsec key exchange seen")
+	return final
+}
