@@ -4,14 +4,15 @@ package enforce
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
 	"syscall"
 
+	netlinkmsg "github.com/mdlayher/netlink"
 	"github.com/ti-mo/conntrack"
-	"github.com/ti-mo/netfilter"
 	"github.com/vishvananda/netlink"
 
 	"github.com/netcurtain/netcurtain/devices"
@@ -46,36 +47,100 @@ func (k *Kernel) Delete(ctx context.Context, t flow.Tuple) error {
 	return nil
 }
 
-// deleteWhere deletes every tracked connection that match says yes to.
+// deleteWhere deletes every tracked connection that match says yes to and
+// returns how many those were.
 func deleteWhere(ctx context.Context, match func(*conntrack.Flow) bool) (n int, err error) {
+	var doomed []conntrack.Flow
+	err = eachFlow(ctx, func(f *conntrack.Flow) {
+		if match(f) {
+			doomed = append(doomed, conntrack.Flow{ID: f.ID, Zone: f.Zone, TupleOrig: f.TupleOrig, TupleReply: f.TupleReply})
+		}
+	})
+	if err != nil || len(doomed) == 0 {
+		return 0, err
+	}
 	c, err := conntrack.Dial(nil)
 	if err != nil {
 		return 0, fmt.Errorf("enforce: opening conntrack: %w", mendRoute(err))
 	}
 	defer c.Close()
-	// One family at a time halves what a big table needs in memory.
-	for _, family := range []netfilter.ProtoFamily{netfilter.ProtoIPv4, netfilter.ProtoIPv6} {
-		flows, err := c.DumpFilter(conntrack.NewFilter().Family(family), nil)
-		if err != nil {
-			return n, fmt.Errorf("enforce: listing connections: %w", mendRoute(err))
+	for _, f := range doomed {
+		if err := ctx.Err(); err != nil {
+			return n, err
 		}
-		for i := range flows {
-			f := &flows[i]
-			if !match(f) {
-				continue
-			}
-			if err := ctx.Err(); err != nil {
-				return n, err
-			}
-			err := c.Delete(conntrack.Flow{ID: f.ID, Zone: f.Zone, TupleOrig: f.TupleOrig, TupleReply: f.TupleReply})
-			if err == nil {
-				n++
-			} else if !errors.Is(err, syscall.ENOENT) {
-				return n, fmt.Errorf("enforce: deleting a connection: %w", mendRoute(err))
-			}
+		switch err := c.Delete(f); {
+		case err == nil:
+			n++
+		case !errors.Is(err, syscall.ENOENT): // gone by itself meanwhile
+			return n, fmt.Errorf("enforce: deleting a connection: %w", mendRoute(err))
 		}
 	}
 	return n, nil
+}
+
+// eachFlow shows every tracked connection to visit, one at a time: a busy
+// router tracks tens of thousands, which need not be in memory together.
+func eachFlow(ctx context.Context, visit func(*conntrack.Flow)) error {
+	fd, err := syscall.Socket(syscall.AF_NETLINK, syscall.SOCK_RAW|syscall.SOCK_CLOEXEC, syscall.NETLINK_NETFILTER)
+	if err != nil {
+		return fmt.Errorf("enforce: opening conntrack: %w", mendRoute(err))
+	}
+	defer func() { _ = syscall.Close(fd) }()
+	// The kernel answers at once; the limit is for the day when it does not.
+	if err := syscall.SetsockoptTimeval(fd, syscall.SOL_SOCKET, syscall.SO_RCVTIMEO, &syscall.Timeval{Sec: 5}); err != nil {
+		return err
+	}
+	const getConntrack = 1<<8 | 1 // NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_GET
+	ask := make([]byte, syscall.NLMSG_HDRLEN+4)
+	binary.NativeEndian.PutUint32(ask, uint32(len(ask)))
+	binary.NativeEndian.PutUint16(ask[4:], getConntrack)
+	binary.NativeEndian.PutUint16(ask[6:], syscall.NLM_F_REQUEST|syscall.NLM_F_DUMP) // of both families: nfgenmsg is all zero
+	if err := syscall.Sendto(fd, ask, 0, &syscall.SockaddrNetlink{Family: syscall.AF_NETLINK}); err != nil {
+		return fmt.Errorf("enforce: asking for connections: %w", mendRoute(err))
+	}
+	buf := make([]byte, 64<<10)
+	for ctx.Err() == nil {
+		n, _, err := syscall.Recvfrom(fd, buf, 0)
+		if errors.Is(err, syscall.EINTR) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("enforce: listing connections: %w", mendRoute(err))
+		}
+		done, err := visitFlows(buf[:n], visit)
+		if err != nil || done {
+			return err
+		}
+	}
+	return ctx.Err()
+}
+
+// visitFlows reads one datagram of the kernel's answer; done after its last.
+func visitFlows(b []byte, visit func(*conntrack.Flow)) (done bool, err error) {
+	msgs, err := syscall.ParseNetlinkMessage(b)
+	if err != nil {
+		return false, fmt.Errorf("enforce: listing connections: %w", err)
+	}
+	for _, m := range msgs {
+		switch m.Header.Type {
+		case syscall.NLMSG_DONE:
+			return true, nil
+		case syscall.NLMSG_ERROR:
+			if len(m.Data) >= 4 {
+				err = syscall.Errno(-int32(binary.NativeEndian.Uint32(m.Data)))
+			}
+			return true, fmt.Errorf("enforce: listing connections: %w", mendRoute(err))
+		}
+		var e conntrack.Event
+		err := e.Unmarshal(netlinkmsg.Message{Header: netlinkmsg.Header{Type: netlinkmsg.HeaderType(m.Header.Type)}, Data: m.Data})
+		if err != nil {
+			return false, fmt.Errorf("enforce: reading a connection: %w", err)
+		}
+		if e.Flow != nil {
+			visit(e.Flow)
+		}
+	}
+	return false, nil
 }
 
 // endConnections ends what runs between the internet and devices that are cut,

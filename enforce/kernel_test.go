@@ -7,6 +7,8 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -65,6 +67,36 @@ func TestReleaseAfterACrash(t *testing.T) {
 	if diff := cmp.Diff(before, l.state()); diff != "" {
 		t.Errorf("Release left (-before +after):\n%s", diff)
 	}
+}
+
+// TestReleaseFreesAtOnce: whoever was ours is answered by others with the next
+// question, and nothing remembers the redirect.
+func TestReleaseFreesAtOnce(t *testing.T) {
+	t.Parallel()
+	l, _ := withResolvers(t)
+	l.alive(ServiceDNS)
+	var open []net.Conn
+	for _, a := range []netip.Addr{google4, google6} {
+		c, err := l.dial(l.tv, "udp", 0, a, 53)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		l.answers("alive", c, "ours")
+		open = append(open, c)
+		l.expect("alive", l.tv, "tcp", a, 53, "ours")
+	}
+	if n := strings.Count(l.sh("conntrack -L -w 4743 2>/dev/null; conntrack -L -w 4743 -f ipv6 2>/dev/null"), "dport=53"); n == 0 {
+		t.Error("no redirected look-up is tracked in our zone")
+	}
+	l.in(func() error { return Release(t.Context()) })
+	if out := l.sh("conntrack -L -w 4743 2>/dev/null; conntrack -L -w 4743 -f ipv6 2>/dev/null"); out != "" {
+		t.Errorf("still tracked:\n%s", out)
+	}
+	for _, c := range open {
+		l.answers("released", c, "google")
+	}
+	l.expect("released", l.tv, "udp", routerLink, 53, "plain")
 }
 
 // TestSetKeepsLiveState: who is followed changes by element, the rules change
