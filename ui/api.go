@@ -102,6 +102,7 @@ func (s *Server) apiRoutes(by string) []route {
 		{"DELETE", "/api/v1/rules/{id}", s.answer(s.deleteRule)},
 		{"POST", "/api/v1/devices/{id}/mode", s.answer(s.postMode)},
 		{"POST", "/api/v1/devices/{id}/log", s.answer(s.postLog)},
+		{"POST", "/api/v1/devices/{id}/kind", s.answer(s.postKind)},
 		{"POST", "/api/v1/devices/{id}/name", s.answer(s.postName)},
 		{"POST", "/api/v1/erase", s.answer(s.postErase)},
 		{"POST", "/api/v1/switch", s.answer(s.postSwitch)},
@@ -538,6 +539,22 @@ func (s *Server) setLog(r *http.Request, text string) (any, error) {
 		return nil, badRequest("%s", err)
 	}
 	return s.change(r, func(d devices.ID) error { return s.cfg.House.SetLog(r.Context(), d, level) })
+}
+
+func (s *Server) postKind(r *http.Request) (any, error) {
+	var body api.SetKind
+	if err := read(r, &body); err != nil {
+		return nil, err
+	}
+	return s.setKind(r, body.Kind)
+}
+
+func (s *Server) setKind(r *http.Request, text string) (any, error) {
+	kind, err := devices.ParseKind(text)
+	if err != nil {
+		return nil, badRequest("%s", err)
+	}
+	return s.change(r, func(d devices.ID) error { return s.cfg.House.SetKind(r.Context(), d, kind) })
 }
 
 func (s *Server) postName(r *http.Request) (any, error) {

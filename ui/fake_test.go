@@ -70,6 +70,10 @@ func (h *house) SetLog(_ context.Context, id devices.ID, l devices.LogLevel) err
 	return h.change(id, func(d *devices.Device) { d.Log = l })
 }
 
+func (h *house) SetKind(_ context.Context, id devices.ID, k devices.Kind) error {
+	return h.change(id, func(d *devices.Device) { d.Kind, d.KindFrom = k, "the household said so" })
+}
+
 func (h *house) SetName(_ context.Context, id devices.ID, name string) error {
 	return h.change(id, func(d *devices.Device) { d.Name, d.NameFrom = name, devices.SourceHousehold })
 }

@@ -35,6 +35,8 @@ type DeviceBook interface {
 	Devices(now time.Time) []devices.Device
 	SetMode(ctx context.Context, device devices.ID, mode devices.Mode) error
 	SetLog(ctx context.Context, device devices.ID, level devices.LogLevel) error
+	// SetKind says what a device is; KindUnknown leaves it to our guess again.
+	SetKind(ctx context.Context, device devices.ID, kind devices.Kind) error
 	// SetName gives a device the household's own word; "" forgets it.
 	SetName(ctx context.Context, device devices.ID, name string) error
 }

@@ -264,6 +264,10 @@ type (
 	SetLog struct {
 		Level string `json:"level"`
 	}
+	// SetKind is the body of POST /api/v1/devices/{id}/kind; "" leaves it to our guess.
+	SetKind struct {
+		Kind string `json:"kind"`
+	}
 	// SetName is the body of POST /api/v1/devices/{id}/name; "" forgets the household's word.
 	SetName struct {
 		Name string `json:"name"`

@@ -1,0 +1,249 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/netip"
+	"time"
+
+	"github.com/netcurtain/netcurtain/atlas"
+	"github.com/netcurtain/netcurtain/configs"
+	"github.com/netcurtain/netcurtain/devices"
+	"github.com/netcurtain/netcurtain/enforce"
+	"github.com/netcurtain/netcurtain/flow"
+	"github.com/netcurtain/netcurtain/internal/dnsname"
+	"github.com/netcurtain/netcurtain/observe"
+	"github.com/netcurtain/netcurtain/policy"
+	"github.com/netcurtain/netcurtain/proxy"
+	"github.com/netcurtain/netcurtain/store"
+	"github.com/netcurtain/netcurtain/ui"
+)
+
+// The rooms declare what they need; these few lines fit the rooms to it.
+
+type flowEvent = flow.Event
+
+// describer fits the atlas to the observer.
+type describer struct{ atlas *atlas.Atlas }
+
+func (d describer) Describe(name dnsname.Name, _ netip.Addr) atlas.Destination {
+	x, _ := d.atlas.Lookup(name)
+	return x
+}
+
+// blocker fits the kernel to the observer: first the refusal, then the
+// connection's entry, so that its next packet meets the refusal.
+type blocker struct{ kernel *enforce.Kernel }
+
+func (b blocker) Block(ctx context.Context, c observe.Cut) error {
+	if err := b.kernel.Block(ctx, enforce.Block{MAC: c.MAC, Addr: c.Addr, For: c.For}); err != nil {
+		return err
+	}
+	return b.kernel.Delete(ctx, c.Tuple)
+}
+
+// carried fits the observer to the proxy.
+type carried struct{ observer *observe.Observer }
+
+func (c carried) Proxied(x proxy.Carried) {
+	var mac devices.MAC
+	if len(x.Device.MACs) > 0 {
+		mac = x.Device.MACs[0]
+	}
+	c.observer.Proxied(observe.Carried{Tuple: x.Flow.Tuple, MAC: mac, Seen: x.Flow.Seen, Verdict: x.Flow.Verdict})
+}
+
+func newProxy(d *daemon, s *configs.Settings) (*proxy.Proxy, error) {
+	return proxy.New(proxy.Config{
+		HTTPPort: s.Proxy.HTTPPort, TLSPort: s.Proxy.TLSPort, Transparent: true, MarkOurs: s.House.MarkOurs, MaxConns: s.Proxy.MaxConnections,
+		Devices: d.registry, Resolve: d.resolve, Decider: d.engine,
+		Describe: func(n dnsname.Name) atlas.Destination { x, _ := d.atlas.Lookup(n); return x },
+		Observer: carried{d.observer}, Recorder: d.recorder,
+		HouseName: s.House.Name, Logger: d.log, Registerer: d.metrics,
+	})
+}
+
+// ownAddresses are the router's own, by which it is told from its devices.
+func ownAddresses() (map[netip.Addr]bool, []devices.MAC, error) {
+	ifs, err := net.Interfaces()
+	if err != nil {
+		return nil, nil, fmt.Errorf("listing our own interfaces: %w", err)
+	}
+	own := map[netip.Addr]bool{}
+	var macs []devices.MAC
+	for _, i := range ifs {
+		if len(i.HardwareAddr) == 6 {
+			macs = append(macs, devices.MAC(i.HardwareAddr))
+		}
+		addrs, err := i.Addrs()
+		if err != nil {
+			continue // it went away meanwhile
+		}
+		for _, a := range addrs {
+			if p, err := netip.ParsePrefix(a.String()); err == nil {
+				own[p.Addr().Unmap()] = true
+			}
+		}
+	}
+	return own, macs, nil
+}
+
+// household fits store, registry and engine to the pages.
+type household struct{ d *daemon }
+
+var _ ui.House = household{}
+
+func (h household) Devices(now time.Time) []devices.Device { return h.d.registry.All(now) }
+
+func (h household) SetMode(ctx context.Context, id devices.ID, m devices.Mode) error {
+	return h.chose(ctx, h.d.store.SetMode(ctx, id, m, "household"))
+}
+
+func (h household) SetKind(ctx context.Context, id devices.ID, k devices.Kind) error {
+	return h.chose(ctx, h.d.store.SetKind(ctx, id, k, "household"))
+}
+
+func (h household) SetName(ctx context.Context, id devices.ID, name string) error {
+	return h.chose(ctx, h.d.store.SetName(ctx, id, name, "household"))
+}
+
+// SetLog changes the level, and forgets the names written until now when they
+// shall not be written any more.
+func (h household) SetLog(ctx context.Context, id devices.ID, l devices.LogLevel) error {
+	if err := h.chose(ctx, h.d.store.SetLog(ctx, id, l, "household")); err != nil {
+		return err
+	}
+	if l == devices.LogNames {
+		return nil
+	}
+	_, err := h.d.store.Forget(ctx, id)
+	return err
+}
+
+// chose puts a choice that the store has kept into force.
+func (h household) chose(ctx context.Context, err error) error {
+	if err != nil {
+		return notThere(err)
+	}
+	choices, err := h.d.store.Choices(ctx)
+	if err != nil {
+		return err
+	}
+	h.d.registry.Choose(choices)
+	h.d.changed()
+	return nil
+}
+
+func notThere(err error) error {
+	if errors.Is(err, store.ErrNotFound) {
+		return fmt.Errorf("%w: %w", fs.ErrNotExist, err)
+	}
+	return err
+}
+
+func (h household) Rules(ctx context.Context) ([]policy.Rule, error) { return h.d.store.Rules(ctx) }
+
+func (h household) AddRule(ctx context.Context, r policy.Rule) (policy.Rule, error) {
+	r, err := h.d.store.AddRule(ctx, r)
+	if err != nil {
+		return r, err
+	}
+	return r, h.d.recompile(ctx)
+}
+
+func (h household) RemoveRule(ctx context.Context, id int64) error {
+	if err := h.d.store.RemoveRule(ctx, id, "household"); err != nil {
+		return notThere(err)
+	}
+	return h.d.recompile(ctx)
+}
+
+func (h household) Erase(ctx context.Context, id devices.ID) (int64, error) {
+	if id == "" {
+		return h.d.store.EraseAll(ctx)
+	}
+	return h.d.store.Erase(ctx, id)
+}
+
+func (h household) On() bool { return h.d.on.Load() }
+
+func (h household) Switch(ctx context.Context, on bool) error {
+	if err := h.d.store.Switch(ctx, on, "household"); err != nil {
+		return err
+	}
+	h.d.on.Store(on)
+	if err := h.d.recompile(ctx); err != nil {
+		return err
+	}
+	// Now, not at the next wake: whoever switched off wants to know that it is.
+	return h.d.apply(ctx)
+}
+
+// known is what is remembered of a device over a restart.
+type known struct {
+	ID       devices.ID    `json:"id"`
+	MACs     []devices.MAC `json:"macs"`
+	Hostname string        `json:"hostname"`
+	First    time.Time     `json:"first"`
+	Last     time.Time     `json:"last"`
+}
+
+// Keys of the household's settings.
+const (
+	keySince = "filtering-since"
+	keyKnown = "known-devices"
+)
+
+// remembered reads when the household said yes to filtering, and the devices
+// known by then. Who starts us for the first time says yes for the devices that
+// show themselves within the first minute.
+func (d *daemon) remembered(ctx context.Context) (since time.Time, all []devices.Device, err error) {
+	text, ok, err := d.store.Setting(ctx, keySince)
+	if err != nil {
+		return since, nil, err
+	}
+	if ok {
+		since, err = time.Parse(time.RFC3339, text)
+	}
+	if !ok || err != nil {
+		since = time.Now().Add(time.Minute).Truncate(time.Second)
+		if err := d.store.SetSetting(ctx, keySince, since.Format(time.RFC3339), "first start"); err != nil {
+			return since, nil, err
+		}
+	}
+	text, ok, err = d.store.Setting(ctx, keyKnown)
+	if err != nil || !ok {
+		return since, nil, err
+	}
+	var ks []known
+	if err := json.Unmarshal([]byte(text), &ks); err != nil {
+		d.log.Warn("what was known of the devices cannot be read; they are new again", "error", err)
+		return since, nil, nil
+	}
+	for _, k := range ks {
+		all = append(all, devices.Device{ID: k.ID, MACs: k.MACs, Hostname: k.Hostname, NameFrom: devices.SourceLease, FirstSeen: k.First, LastSeen: k.Last})
+	}
+	return since, all, nil
+}
+
+// remember writes the known devices down when one has come or gone: seldom,
+// for it is flash.
+func (d *daemon) remember(ctx context.Context) error {
+	var ks []known
+	for _, x := range d.registry.All(time.Now()) {
+		ks = append(ks, known{x.ID, x.MACs, x.Hostname, x.FirstSeen, x.FirstSeen})
+	}
+	text, err := json.Marshal(ks)
+	if err != nil || string(text) == d.written {
+		return err
+	}
+	if err := d.store.SetSetting(ctx, keyKnown, string(text), "registry"); err != nil {
+		return err
+	}
+	d.written = string(text)
+	return nil
+}

@@ -1,0 +1,105 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"net/url"
+	"syscall"
+	"time"
+
+	"github.com/netcurtain/netcurtain/configs"
+	"github.com/netcurtain/netcurtain/ui/api"
+)
+
+// socketFlag is what every command on a running house has.
+type socketFlag struct {
+	Socket string `help:"Control socket of the house." placeholder:"PATH" env:"NETCURTAIN_SOCKET"`
+}
+
+// call asks the running house: body nil is a GET. The answer goes into out
+// unless that is nil.
+func (f socketFlag) call(ctx context.Context, method, path string, query url.Values, body, out any) error {
+	socket := f.Socket
+	if socket == "" {
+		socket = configs.Defaults().House.Socket
+	}
+	client := &http.Client{
+		Timeout: 30 * time.Second,
+		Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, "unix", socket)
+		}},
+	}
+	defer client.CloseIdleConnections()
+	var content io.Reader
+	if body != nil {
+		b, err := json.Marshal(body)
+		if err != nil {
+			return err
+		}
+		content = bytes.NewReader(b)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, "http://netcurtain"+path, content)
+	if err != nil {
+		return err
+	}
+	req.URL.RawQuery = query.Encode()
+	if body != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return dialError(socket, err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode >= 400 {
+		var e api.Error
+		if json.NewDecoder(io.LimitReader(resp.Body, 1<<16)).Decode(&e) != nil || e.Error == "" {
+			return fmt.Errorf("the daemon answered %s", resp.Status)
+		}
+		return errors.New(e.Error)
+	}
+	if out == nil {
+		return nil
+	}
+	if err := json.NewDecoder(resp.Body).Decode(out); err != nil {
+		return fmt.Errorf("reading the daemon's answer: %w", err)
+	}
+	return nil
+}
+
+// dialError says which of the three usual things is wrong and what mends it.
+func dialError(socket string, err error) error {
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
+		return fmt.Errorf("no daemon answers at %s: start it with `netcurtain run` (or name another house with --socket)", socket)
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("%s: not allowed: run this as root or as the daemon's user", socket)
+	}
+	return err
+}
+
+func (f socketFlag) get(ctx context.Context, path string, query url.Values, out any) error {
+	return f.call(ctx, http.MethodGet, path, query, nil, out)
+}
+
+func (f socketFlag) post(ctx context.Context, path string, body, out any) error {
+	return f.call(ctx, http.MethodPost, path, nil, body, out)
+}
+
+// jsonFlag is what every command that reads has.
+type jsonFlag struct {
+	JSON bool `help:"Print JSON."`
+}
+
+func printJSON(w io.Writer, v any) error {
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	return e.Encode(v)
+}

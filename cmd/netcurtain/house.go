@@ -1,0 +1,330 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/netcurtain/netcurtain/ui/api"
+)
+
+type statusCmd struct {
+	socketFlag
+	jsonFlag
+}
+
+func (statusCmd) Help() string {
+	return "Examples:\n  netcurtain status\n  netcurtain status --json"
+}
+
+func (c statusCmd) Run(ctx context.Context, io std) error {
+	var s api.Status
+	if err := c.get(ctx, "/api/v1/status", nil, &s); err != nil {
+		return err
+	}
+	if c.JSON {
+		return printJSON(io.out, s)
+	}
+	state := "on"
+	if !s.On {
+		state = "OFF: nothing is filtered or seen; `netcurtain on` undoes it"
+	}
+	fmt.Fprintf(io.out, "netcurtain %s, up %s, %s\n%s\n%d devices\n", s.Version, time.Duration(s.UptimeSeconds)*time.Second, state, s.Place, s.Devices)
+	for _, h := range s.Health {
+		mark := "ok   "
+		if !h.OK {
+			mark = "WRONG"
+		}
+		fmt.Fprintf(io.out, "%s %-12s %s\n", mark, h.Name, h.Meaning)
+		if !h.OK && h.Mend != "" {
+			fmt.Fprintf(io.out, "      to mend it: %s\n", h.Mend)
+		}
+	}
+	for what, n := range s.Dropped {
+		if n > 0 {
+			fmt.Fprintf(io.out, "dropped since the start: %d of %s\n", n, what)
+		}
+	}
+	return nil
+}
+
+type devicesCmd struct {
+	socketFlag
+	jsonFlag
+	Since string `default:"24h" help:"How far back: 1h, 24h, 7d."`
+}
+
+func (devicesCmd) Help() string {
+	return "Examples:\n  netcurtain devices\n  netcurtain devices --since 7d --json"
+}
+
+func (c devicesCmd) Run(ctx context.Context, io std) error {
+	var d api.Devices
+	if err := c.get(ctx, "/api/v1/devices", url.Values{"since": {c.Since}}, &d); err != nil {
+		return err
+	}
+	if c.JSON {
+		return printJSON(io.out, d)
+	}
+	t := tabwriter.NewWriter(io.out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "DEVICE\tMAKER\tKIND\tMODE\tLOG\tOUT\tIN\tBLOCKED\tREADABLE\tTALKS TO")
+	for _, x := range d.Devices {
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%d\t%d\t%s\n", clean(x.Name), clean(x.Maker), x.Kind, x.Mode, x.Log,
+			human(x.Totals.BytesOut), human(x.Totals.BytesIn), x.Totals.Blocked, x.Totals.ReadableFlows, clean(strings.Join(x.Totals.Organisations, ", ")))
+	}
+	return t.Flush()
+}
+
+type flowsCmd struct {
+	socketFlag
+	jsonFlag
+	Device   string `help:"Only this device: name, address or ID."`
+	Since    string `default:"24h" help:"How far back: 1h, 24h, 7d."`
+	Readable bool   `help:"Only what travelled readable."`
+	Blocked  bool   `help:"Only what was blocked."`
+	Limit    int    `default:"100" help:"At most so many."`
+}
+
+func (flowsCmd) Help() string {
+	return "Examples:\n  netcurtain flows --readable\n  netcurtain flows --device living-room-tv --since 1h --json"
+}
+
+func (c flowsCmd) Run(ctx context.Context, io std) error {
+	if c.Limit < 1 || c.Limit > 1000 {
+		return usageError{"--limit: a number from 1 to 1000 is needed"}
+	}
+	q := url.Values{"since": {c.Since}, "limit": {strconv.Itoa(c.Limit)}}
+	if c.Device != "" {
+		q.Set("device", c.Device)
+	}
+	if c.Readable {
+		q.Set("readable", "1")
+	}
+	if c.Blocked {
+		q.Set("blocked", "1")
+	}
+	var f api.Flows
+	if err := c.get(ctx, "/api/v1/flows", q, &f); err != nil {
+		return err
+	}
+	if c.JSON {
+		return printJSON(io.out, f)
+	}
+	names, err := c.names(ctx)
+	if err != nil {
+		return err
+	}
+	t := tabwriter.NewWriter(io.out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "WHEN\tDEVICE\tTO\tCOMPANY\tHOW\tOUT\tIN\tWHY")
+	for _, x := range f.Flows {
+		to := x.Name
+		if to == "" {
+			to = x.Dst
+		}
+		how := x.Protection
+		if x.Verdict == "block" {
+			how = "blocked"
+		}
+		why := x.Why
+		if x.Verdict == "block" {
+			why = strings.TrimSpace(x.Rule + " " + x.List)
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", x.Last.Local().Format("15:04:05"), clean(names[x.Device]), clean(to), clean(x.Organisation),
+			how, human(x.BytesOut), human(x.BytesIn), clean(why))
+	}
+	return t.Flush()
+}
+
+// names maps the devices' IDs to what they are called.
+func (f socketFlag) names(ctx context.Context) (map[string]string, error) {
+	var d api.Devices
+	err := f.get(ctx, "/api/v1/devices", nil, &d)
+	names := map[string]string{}
+	for _, x := range d.Devices {
+		names[x.ID] = x.Name
+	}
+	return names, err
+}
+
+type modeCmd struct {
+	socketFlag
+	Device string `arg:"" help:"Name, address or ID."`
+	Mode   string `arg:"" enum:"off,watch,protect,guard,local" help:"off, watch, protect, guard or local."`
+}
+
+func (modeCmd) Help() string {
+	return `off      nothing is filtered, nothing is seen
+watch    everything is answered; what would be blocked is noted
+protect  look-ups are filtered, flows are seen
+guard    and web traffic is decided by name before it leaves the house
+local    no internet
+
+Examples:
+  netcurtain mode talking-bear guard
+  netcurtain mode doorbell local`
+}
+
+func (c modeCmd) Run(ctx context.Context, io std) error {
+	return c.post(ctx, "/api/v1/devices/"+url.PathEscape(c.Device)+"/mode", api.SetMode{Mode: c.Mode}, nil)
+}
+
+type logCmd struct {
+	socketFlag
+	Device string `arg:"" help:"Name, address or ID."`
+	Level  string `arg:"" enum:"names,counts,none" help:"names, counts or none."`
+}
+
+func (logCmd) Help() string {
+	return `names   where it goes is written down by name
+counts  it is filtered and counted; names stay in memory
+none    nothing is written down
+
+Only its owner should say "names" for a phone or a computer.
+
+Example:
+  netcurtain log annas-phone none`
+}
+
+func (c logCmd) Run(ctx context.Context, io std) error {
+	return c.post(ctx, "/api/v1/devices/"+url.PathEscape(c.Device)+"/log", api.SetLog{Level: c.Level}, nil)
+}
+
+// ruleFlags are common to allow and block.
+type ruleFlags struct {
+	socketFlag
+	Name   string `arg:"" help:"Domain name; everything below it is meant too."`
+	Device string `help:"Only for this device: name, address or ID."`
+	For    string `help:"Only for so long: 15m, 2h, 7d." placeholder:"TIME"`
+	Undo   bool   `help:"Take such rules back instead."`
+}
+
+type allowCmd struct{ ruleFlags }
+
+func (allowCmd) Help() string {
+	return "Examples:\n  netcurtain allow www.example.com\n  netcurtain allow ads.example --device living-room-tv --for 15m\n  netcurtain allow ads.example --undo"
+}
+
+func (c allowCmd) Run(ctx context.Context, io std) error { return c.apply(ctx, io, "allow") }
+
+type blockCmd struct{ ruleFlags }
+
+func (blockCmd) Help() string {
+	return "Examples:\n  netcurtain block tracker.example\n  netcurtain block video.example --device tv --for 2h\n  netcurtain block tracker.example --undo"
+}
+
+func (c blockCmd) Run(ctx context.Context, io std) error { return c.apply(ctx, io, "block") }
+
+func (c ruleFlags) apply(ctx context.Context, io std, action string) error {
+	if c.Undo {
+		return c.undo(ctx, io, action)
+	}
+	var made api.Rule
+	body := api.NewRule{Name: c.Name, Action: action, Device: c.Device, For: c.For}
+	if err := c.post(ctx, "/api/v1/rules", body, &made); err != nil {
+		return err
+	}
+	until := "until you take it back with --undo"
+	if made.Until != nil {
+		until = "until " + made.Until.Local().Format("15:04 on 2 January")
+	}
+	fmt.Fprintf(io.err, "%s %s and everything below it, %s\n", action, clean(made.Name), until)
+	return nil
+}
+
+func (c ruleFlags) undo(ctx context.Context, io std, action string) error {
+	var all api.Rules
+	if err := c.get(ctx, "/api/v1/rules", nil, &all); err != nil {
+		return err
+	}
+	device := ""
+	if c.Device != "" {
+		var d api.DeviceDetail
+		if err := c.get(ctx, "/api/v1/devices/"+url.PathEscape(c.Device), nil, &d); err != nil {
+			return err
+		}
+		device = d.Device.ID
+	}
+	name := strings.ToLower(strings.TrimSuffix(c.Name, "."))
+	mine := slices.DeleteFunc(all.Rules, func(r api.Rule) bool { return r.Name != name || r.Action != action || r.Device != device })
+	if len(mine) == 0 {
+		return fmt.Errorf("there is no rule to %s %s", action, name)
+	}
+	for _, r := range mine {
+		if err := c.call(ctx, http.MethodDelete, fmt.Sprintf("/api/v1/rules/%d", r.ID), nil, struct{}{}, nil); err != nil {
+			return err
+		}
+	}
+	fmt.Fprintf(io.err, "%d rules taken back\n", len(mine))
+	return nil
+}
+
+type eraseCmd struct {
+	socketFlag
+	Device string `help:"Erase what was written about this device: name, address or ID." xor:"what" required:""`
+	All    bool   `help:"Erase everything that was written about every device." xor:"what" required:""`
+}
+
+func (eraseCmd) Help() string {
+	return `What is erased is gone: rows, dictionary, write-ahead log and free pages. Settings and rules stay.
+
+Examples:
+  netcurtain erase --device living-room-tv
+  netcurtain erase --all`
+}
+
+func (c eraseCmd) Run(ctx context.Context, io std) error {
+	var done api.Erased
+	if err := c.post(ctx, "/api/v1/erase", api.Erase{Device: c.Device, All: c.All}, &done); err != nil {
+		return err
+	}
+	fmt.Fprintf(io.err, "%d rows erased\n", done.Rows)
+	return nil
+}
+
+type offCmd struct{ socketFlag }
+
+func (offCmd) Help() string { return "It stays off over a reboot.\n\nExample:\n  netcurtain off" }
+
+func (c offCmd) Run(ctx context.Context, io std) error { return c.turn(ctx, false) }
+
+type onCmd struct{ socketFlag }
+
+func (onCmd) Help() string { return "Example:\n  netcurtain on" }
+
+func (c onCmd) Run(ctx context.Context, io std) error { return c.turn(ctx, true) }
+
+func (f socketFlag) turn(ctx context.Context, on bool) error {
+	return f.post(ctx, "/api/v1/switch", api.Switch{On: &on}, nil)
+}
+
+// human writes bytes as people read them: 999 B, 1.2 kB, 38 MB.
+func human(n int64) string {
+	const unit = 1000
+	if n < unit {
+		return fmt.Sprintf("%d B", n)
+	}
+	value, i := float64(n)/unit, 0
+	for ; value >= unit && i < 4; i++ {
+		value /= unit
+	}
+	if value < 10 {
+		return fmt.Sprintf("%.1f %cB", value, "kMGTP"[i])
+	}
+	return fmt.Sprintf("%.0f %cB", value, "kMGTP"[i])
+}
+
+// clean makes a device's string fit for a terminal: it is the attacker's.
+func clean(s string) string {
+	return strings.Map(func(r rune) rune {
+		if !strconv.IsPrint(r) {
+			return '?'
+		}
+		return r
+	}, s)
+}

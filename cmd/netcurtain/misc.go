@@ -1,0 +1,17 @@
+package main
+
+import (
+	"fmt"
+	"runtime"
+
+	"github.com/netcurtain/netcurtain/internal/buildinfo"
+)
+
+// Run prints which build this is.
+func (c versionCmd) Run(io std) error {
+	if c.JSON {
+		return printJSON(io.out, map[string]string{"version": buildinfo.Version, "go": runtime.Version(), "arch": runtime.GOARCH})
+	}
+	_, err := fmt.Fprintf(io.out, "netcurtain %s (%s, %s)\n", buildinfo.Version, runtime.Version(), runtime.GOARCH)
+	return err
+}

@@ -1,0 +1,66 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+
+	"github.com/netcurtain/netcurtain/configs"
+)
+
+const settingsPath = "/etc/config/netcurtain"
+
+// configFlag is what every command that reads the settings file has.
+type configFlag struct {
+	Config string `help:"Settings file." default:"/etc/config/netcurtain" placeholder:"FILE" env:"NETCURTAIN_CONFIG"`
+}
+
+// read reads the settings file; without the default file the defaults apply.
+func (f configFlag) read() (configs.Settings, error) {
+	file, err := os.Open(f.Config)
+	if errors.Is(err, fs.ErrNotExist) && f.Config == settingsPath {
+		return configs.Defaults(), nil
+	}
+	if err != nil {
+		return configs.Settings{}, fmt.Errorf("settings: %w", err)
+	}
+	defer file.Close()
+	return configs.Parse(file, f.Config)
+}
+
+type runCmd struct {
+	configFlag
+	PageFD int  `name:"page-fd" hidden:"" help:"Descriptor of a listener for the page that whoever starts us has opened."`
+	Debug  bool `help:"Log more, names of sites included."`
+}
+
+func (runCmd) Help() string {
+	return `Runs until SIGTERM. SIGHUP reads the settings file again; a bad one keeps the old in force.
+
+Examples:
+  netcurtain run
+  netcurtain run --config ./netcurtain --debug`
+}
+
+func (c runCmd) logger(io std) *slog.Logger {
+	level := slog.LevelInfo
+	if c.Debug {
+		level = slog.LevelDebug
+	}
+	return slog.New(slog.NewTextHandler(io.err, &slog.HandlerOptions{Level: level}))
+}
+
+type checkCmd struct {
+	configFlag
+	jsonFlag
+}
+
+func (checkCmd) Help() string {
+	return "Examples:\n  netcurtain check\n  netcurtain check --config ./netcurtain"
+}
+
+type versionCmd struct{ jsonFlag }
+
+func (versionCmd) Help() string { return "Example:\n  netcurtain version --json" }

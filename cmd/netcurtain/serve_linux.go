@@ -1,0 +1,257 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"reflect"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	dto "github.com/prometheus/client_model/go"
+
+	"github.com/netcurtain/netcurtain/internal/buildinfo"
+	"github.com/netcurtain/netcurtain/journal"
+	"github.com/netcurtain/netcurtain/ui"
+	"github.com/netcurtain/netcurtain/ui/api"
+)
+
+func (d *daemon) pages() (*ui.Server, error) {
+	s := d.settings.Load()
+	if err := errors.Join(d.metrics.Register(collectors.NewGoCollector()),
+		d.metrics.Register(collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))); err != nil {
+		return nil, err
+	}
+	return ui.New(ui.Config{
+		House: household{d}, Ledger: d.store, Live: d.recorder, Health: d.report, Kept: d.kept,
+		Gatherer: prometheus.Gatherers{d.metrics, ofCoreDNS{}}, Registerer: d.metrics,
+		Hosts: s.Page.Hosts, Version: buildinfo.Version, Logger: d.log,
+	})
+}
+
+// ofCoreDNS gathers CoreDNS's own metrics, which it registers globally, and
+// leaves out what else lives there (the Go runtime's are ours already).
+type ofCoreDNS struct{}
+
+func (ofCoreDNS) Gather() ([]*dto.MetricFamily, error) {
+	all, err := prometheus.DefaultGatherer.Gather()
+	var out []*dto.MetricFamily
+	for _, f := range all {
+		if len(f.GetName()) > 8 && f.GetName()[:8] == "coredns_" {
+			out = append(out, f)
+		}
+	}
+	return out, err
+}
+
+// kept says what this box keeps, for the page.
+func (d *daemon) kept(context.Context) []string {
+	s := d.settings.Load()
+	return []string{
+		fmt.Sprintf("Names of destinations, for devices whose log level is names: %s, at most %d MB, in %s.", s.Store.Age, s.Store.Bytes>>20, s.House.Volatile),
+		fmt.Sprintf("Daily sums per device and company, without names for personal devices: at most %d MB, in %s.", s.Store.MemoryBytes>>20, s.House.State),
+		"What the household chose: until it is changed.",
+		"Nothing is sent anywhere. Look-ups go to the resolver that the router uses; lists are fetched from the addresses in the settings.",
+	}
+}
+
+// listen opens the page's port and the control socket.
+func (d *daemon) listen(ctx context.Context) (page, control net.Listener, err error) {
+	s := d.settings.Load()
+	if d.cmd.PageFD > 0 {
+		f := os.NewFile(uintptr(d.cmd.PageFD), "page")
+		page, err = net.FileListener(f)
+		err = errors.Join(err, f.Close())
+	} else {
+		page, err = (&net.ListenConfig{}).Listen(ctx, "tcp", s.Page.Listen.String())
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("the page: %w: is another program there? choose another in section page, option listen", err)
+	}
+	if control, err = listenControl(ctx, s.House.Socket); err != nil {
+		return nil, nil, errors.Join(err, page.Close())
+	}
+	return page, control, nil
+}
+
+// listenControl opens the control socket for root and our own user. A socket
+// that nobody answers on any more is taken over.
+func listenControl(ctx context.Context, path string) (net.Listener, error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return nil, fmt.Errorf("the control socket: %w", err)
+	}
+	if c, err := net.DialTimeout("unix", path, time.Second); err == nil {
+		_ = c.Close()
+		return nil, fmt.Errorf("the control socket %s: another netcurtain runs already", path)
+	}
+	_ = os.Remove(path)
+	mask := syscall.Umask(0o177) // the socket must never be there with other rights
+	l, err := (&net.ListenConfig{}).Listen(ctx, "unix", path)
+	syscall.Umask(mask)
+	if err != nil {
+		return nil, fmt.Errorf("the control socket: %w", err)
+	}
+	return peersOnly{l.(*net.UnixListener)}, nil
+}
+
+// peersOnly lets root and our own user in, whatever the file's rights became.
+type peersOnly struct{ *net.UnixListener }
+
+func (l peersOnly) Accept() (net.Conn, error) {
+	for {
+		c, err := l.AcceptUnix()
+		if err != nil {
+			return nil, err
+		}
+		if peerAllowed(c) {
+			return c, nil
+		}
+		_ = c.Close()
+	}
+}
+
+func peerAllowed(c *net.UnixConn) bool {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return false
+	}
+	allowed := false
+	err = raw.Control(func(fd uintptr) {
+		cred, err := syscall.GetsockoptUcred(int(fd), syscall.SOL_SOCKET, syscall.SO_PEERCRED)
+		allowed = err == nil && (cred.Uid == 0 || int(cred.Uid) == os.Geteuid())
+	})
+	return err == nil && allowed
+}
+
+// serveUntil serves l until ctx ends, then gives requests under way a second.
+func serveUntil(ctx context.Context, s *http.Server, l net.Listener) error {
+	done := make(chan error, 1)
+	go func() { done <- s.Serve(l) }()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+	}
+	short, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	if err := s.Shutdown(short); err != nil {
+		_ = s.Close() // live feeds never end by themselves
+	}
+	<-done
+	return nil
+}
+
+// reload reads the settings again. What only a start can change is said.
+func (d *daemon) reload(ctx context.Context) {
+	now := *d.settings.Load()
+	next, err := d.cmd.read()
+	d.health.set("settings", err, "The settings file is in force.", "netcurtain check --config "+d.cmd.Config)
+	if err != nil {
+		d.log.Error("the settings file is wrong; the old settings stay in force", "error", err)
+		return
+	}
+	d.settings.Store(&next)
+	if err := d.keeper.Reload(ctx, listSources(&next)); err != nil {
+		d.log.Error("the lists of the new settings", "error", err)
+	}
+	if err := d.recompile(ctx); err != nil {
+		d.log.Error("compiling the rules", "error", err)
+	}
+	d.changed()
+	a, b := now, next
+	a.Lists, b.Lists, a.DNS.Rebinding, b.DNS.Rebinding, a.DNS.Intercept, b.DNS.Intercept = nil, nil, nil, nil, false, false
+	if !reflect.DeepEqual(a, b) {
+		d.log.Warn("some of the new settings (interfaces, ports, upstreams, paths, budgets) need a restart")
+	}
+	d.log.Info("the settings were read again", "file", d.cmd.Config)
+}
+
+// health collects how the rooms are.
+type health struct {
+	recorder *journal.Recorder
+	now      func() time.Time
+	mu       sync.Mutex // guards what follows
+	order    []string
+	lines    map[string]api.HealthLine
+}
+
+func newHealth(r *journal.Recorder, now func() time.Time) *health {
+	return &health{recorder: r, now: now, lines: map[string]api.HealthLine{}}
+}
+
+// set notes how one thing is: well, with its meaning, or wrong, with its error
+// and what mends it. A change of it is an event.
+func (h *health) set(name string, err error, well, mend string) {
+	line := api.HealthLine{Name: name, OK: err == nil, Meaning: well}
+	if err != nil {
+		line.Meaning, line.Mend = err.Error(), mend
+	}
+	h.mu.Lock()
+	before, known := h.lines[name]
+	if !known {
+		h.order = append(h.order, name)
+	}
+	h.lines[name] = line
+	h.mu.Unlock()
+	if known && before.OK == line.OK || !known && line.OK {
+		return
+	}
+	text := name + " is well again."
+	if !line.OK {
+		text = name + ": " + line.Meaning
+	}
+	h.recorder.Record(journal.Entry{At: h.now(), Event: &journal.Event{Kind: journal.EventHealth, Text: text}})
+}
+
+// report is the answer to "how is the house".
+func (d *daemon) report(ctx context.Context) api.Health {
+	s := d.settings.Load()
+	r := api.Health{Place: fmt.Sprintf("a router; the devices are behind %v", s.House.LAN), Dropped: map[string]int64{}}
+	d.health.mu.Lock()
+	for _, name := range d.health.order {
+		r.Lines = append(r.Lines, d.health.lines[name])
+	}
+	d.health.mu.Unlock()
+	for _, st := range d.keeper.Status() {
+		line := api.HealthLine{Name: "list " + st.Name, OK: st.LastError == "", Meaning: fmt.Sprintf("%d rules", st.Rules)}
+		if !line.OK {
+			line.Meaning, line.Mend = st.LastError, "check its address in the settings; the last good one stays in force"
+		}
+		r.Lines = append(r.Lines, line)
+	}
+	families, err := d.metrics.Gather()
+	if err != nil {
+		return r
+	}
+	for _, f := range families {
+		name := f.GetName()
+		if !isLoss(name) {
+			continue
+		}
+		for _, m := range f.GetMetric() {
+			what := name
+			for _, l := range m.GetLabel() {
+				what += " " + l.GetValue()
+			}
+			r.Dropped[what] = int64(m.GetCounter().GetValue())
+		}
+	}
+	return r
+}
+
+// isLoss reports whether a metric counts what was lost.
+func isLoss(name string) bool {
+	for _, suffix := range []string{"_dropped_total", "_gaps_total", "_overflows_total", "_lost_total"} {
+		if len(name) > len(suffix) && name[len(name)-len(suffix):] == suffix {
+			return true
+		}
+	}
+	return false
+}
