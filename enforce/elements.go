@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
 
 	"github.com/netcurtain/netcurtain/devices"
 )
@@ -91,6 +92,33 @@ func (h *heartbeat) stop(s Service) {
 	delete(h.last, s)
 }
 
+// ErrHandoverBlocked says that the kernel hands connections of guarded devices
+// to the proxy and that none arrives. They go straight to the internet until a
+// rule lets them in and the rules are loaded again.
+var ErrHandoverBlocked = errors.New("enforce: a firewall drops what is handed to the proxy: " +
+	"let packets with the mark 0x01000000/0x01000000 in (nft insert rule inet filter input meta mark and 0x01000000 != 0 accept), then restart netcurtain")
+
+// handoverBlocked compares how many connections were handed over with how many arrived.
+func handoverBlocked() (bool, error) {
+	c, err := nftables.New()
+	if err != nil {
+		return false, err
+	}
+	objs, err := c.GetNamedObjects(table(mainTable))
+	if err != nil {
+		return false, mend(err)
+	}
+	packets := make(map[string]uint64)
+	for _, o := range objs {
+		if n, ok := o.(*nftables.NamedObj); ok {
+			if counter, ok := n.Obj.(*expr.Counter); ok {
+				packets[n.Name] = counter.Packets
+			}
+		}
+	}
+	return packets["handed"] >= 3 && packets["reached"] == 0, nil
+}
+
 // Alive says that s has just answered a real request through its own listener:
 // for the next AliveFor the kernel brings it traffic. Call it after each such
 // answer, at least every 2 s; a ticker proves nothing.
@@ -100,6 +128,15 @@ func (k *Kernel) Alive(ctx context.Context, s Service) error {
 	}
 	if err := ctx.Err(); err != nil {
 		return err
+	}
+	if s != ServiceDNS {
+		blocked, err := handoverBlocked()
+		if err != nil {
+			return fmt.Errorf("enforce: keeping %s alive: %w", s, err)
+		}
+		if blocked {
+			return ErrHandoverBlocked
+		}
 	}
 	if err := refresh("alive", ports(s)); err != nil {
 		return fmt.Errorf("enforce: keeping %s alive: %w", s, err)

@@ -3,8 +3,10 @@
 package enforce
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
+	"strings"
 	"testing"
 
 	"github.com/netcurtain/netcurtain/devices"
@@ -115,4 +117,27 @@ func TestGuardedSideDoors(t *testing.T) {
 			l.dead(c.gate)
 		}
 	}
+}
+
+// TestFirewallBeforeTheProxy: where somebody's firewall drops what we hand over,
+// guarded devices go straight to the internet instead of nowhere.
+func TestFirewallBeforeTheProxy(t *testing.T) {
+	t.Parallel()
+	l, _, _ := withProxy(t)
+	l.sh("nft 'table inet fw { chain input { type filter hook input priority filter; tcp dport 80 drop; }; }'")
+	l.alive(ServiceHTTP)
+	for _, a := range []netip.Addr{site4, site6, site4} {
+		l.expect("dropped by the firewall", l.toy, "tcp", a, 80, "silence")
+	}
+	l.in(func() error {
+		if err := l.k.Alive(t.Context(), ServiceHTTP); !errors.Is(err, ErrHandoverBlocked) {
+			t.Errorf("a blocked proxy is said to be alive: %v", err)
+		}
+		if p := l.k.Check(t.Context()); len(p) != 1 || !strings.Contains(p[0].What, "firewall") {
+			t.Errorf("Check: %v", p)
+		}
+		return nil
+	})
+	l.dead(ServiceHTTP) // or a few seconds
+	l.expect("withdrawn", l.toy, "tcp", site4, 80, "site")
 }
