@@ -7,6 +7,7 @@ import (
 	"mime"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
@@ -27,9 +28,13 @@ func allowedHosts(more []string) map[string]bool {
 	return hosts
 }
 
-// hostName is the Host header without port and brackets, lower case.
+// hostName is the Host header without port and brackets, lower case; "" when
+// it is not a host with at most a port behind it.
 func hostName(host string) string {
-	if h, _, err := net.SplitHostPort(host); err == nil {
+	if h, port, err := net.SplitHostPort(host); err == nil {
+		if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+			return ""
+		}
 		host = h
 	}
 	return strings.ToLower(strings.TrimSuffix(strings.TrimPrefix(host, "["), "]"))

@@ -38,6 +38,7 @@ func (s *Server) words() template.FuncMap {
 		"nameFrom":   nameFromWord,
 		"credential": credentialWord,
 		"event":      eventWord,
+		"protocol":   protocolWord,
 		"mixed":      func(d api.Destination) bool { return d.Encrypted > 0 && d.Encrypted < d.Flows },
 		"navigation": navigation,
 		"modes":      modes,
@@ -337,4 +338,11 @@ func eventWord(kind string) string {
 		return "Changed by you"
 	}
 	return show(kind)
+}
+
+func protocolWord(app string) string {
+	if app == "" || app == "unknown" {
+		return "unknown protocol"
+	}
+	return strings.ToUpper(show(app))
 }
