@@ -9,13 +9,16 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net/netip"
 	"os"
 	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
 
+	"github.com/netcurtain/netcurtain/atlas"
 	"github.com/netcurtain/netcurtain/flow/capture"
+	"github.com/netcurtain/netcurtain/internal/dnsname"
 	"github.com/netcurtain/netcurtain/observe/inspect"
 )
 
@@ -33,7 +36,19 @@ func (inspectCmd) Help() string {
 }
 
 func (c inspectCmd) Run(ctx context.Context, io std) error {
-	return runInspect(ctx, c.Files, c.JSON, os.Stdin, io, inspect.Config{})
+	a, err := atlas.New()
+	if err != nil {
+		return err
+	}
+	return runInspect(ctx, c.Files, c.JSON, os.Stdin, io, inspect.Config{Atlas: benchAtlas{a}})
+}
+
+// benchAtlas fits the atlas to captures.
+type benchAtlas struct{ atlas *atlas.Atlas }
+
+func (b benchAtlas) Describe(name dnsname.Name, _ netip.Addr) atlas.Destination {
+	d, _ := b.atlas.Lookup(name)
+	return d
 }
 
 // runInspect reads each file and prints a report, or a JSON object a line per
