@@ -136,7 +136,9 @@ func (t *Table) Run(ctx context.Context, fn func(flow.Event)) error {
 
 // Dump calls fn for every connection there is, with its counters as they are
 // now, without holding the table in memory. A connection that moves within the
-// table meanwhile may come twice or not at all.
+// table meanwhile may come twice or not at all. A dump also makes the kernel
+// notice connections that timed out, and so send their events, which it may
+// otherwise put off for a minute.
 func (t *Table) Dump(ctx context.Context, fn func(flow.Event)) error {
 	s, err := listen(0, 0)
 	if err != nil {
