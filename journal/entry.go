@@ -39,8 +39,12 @@ type Flow struct {
 	Seen        dissect.Result
 	Destination atlas.Destination
 	Verdict     policy.Verdict
-	Proxied     bool // carried by our proxy
-	Inbound     bool // opened from outside: the device is the responder, so Orig counts what came in
+	// Part counts the entries that were made of this flow before, while it ran:
+	// Counters hold only what it did since then. Readers that count flows count
+	// those with Part 0.
+	Part    int
+	Proxied bool // carried by our proxy
+	Inbound bool // opened from outside: the device is the responder, so Orig counts what came in
 }
 
 // EventKind names the rare events, which outlive the rest.

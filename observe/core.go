@@ -48,6 +48,8 @@ type running struct {
 	seen    dissect.Result
 	verdict policy.Verdict
 	base    flow.Counters // already recorded, or from before our time
+	parts   int           // how many times it was recorded
+	told    time.Time     // when it was last recorded
 	touched time.Time     // when a source last spoke of it
 }
 
@@ -442,15 +444,33 @@ func (c *core) record(s *running) {
 	if s.log == devices.LogNone || s.base != (flow.Counters{}) && s.base == s.Counters {
 		return
 	}
-	c.m.recorded.Inc()
+	if s.parts == 0 {
+		c.m.recorded.Inc()
+	}
 	c.cfg.Record.Record(c.entry(s))
+}
+
+// A flow is recorded as soon as it is known what it is and that it carried
+// something, and then every partEvery for as long as it carries more: the page
+// must not wait for a stream to end, nor a power cut take its bytes.
+const partEvery = time.Minute
+
+// part records what a running flow did since it was last recorded.
+func (c *core) part(s *running) {
+	known := s.settled || s.conv == nil && c.now.Sub(s.First) > c.cfg.Deadline
+	if !known || s.Counters == s.base || s.parts > 0 && c.now.Sub(s.told) < partEvery {
+		return
+	}
+	c.record(s)
+	s.base, s.told = s.Counters, c.now
+	s.parts++
 }
 
 // entry is the flow as the journal takes it.
 func (c *core) entry(s *running) journal.Entry {
 	f := &journal.Flow{
 		Flow: s.Flow, Seen: s.seen, Destination: c.describe(s), Verdict: s.verdict,
-		Proxied: s.proxied, Inbound: s.inbound,
+		Proxied: s.proxied, Inbound: s.inbound, Part: s.parts,
 	}
 	f.Counters.Orig = less(f.Counters.Orig, s.base.Orig)
 	f.Counters.Reply = less(f.Counters.Reply, s.base.Reply)
@@ -468,6 +488,11 @@ func less(n, base flow.Count) flow.Count {
 // which nobody speaks any more.
 func (c *core) sweep() {
 	c.reading.expire(c.flows, c.now.Add(-c.cfg.Deadline), c.settle)
+	if !c.counting {
+		for _, s := range c.flows.All() {
+			c.part(s)
+		}
+	}
 	limit := c.now.Add(-c.cfg.Idle)
 	for _, s := range c.flows.All() {
 		if s.touched.After(limit) {
