@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"iter"
 	"strings"
+	"unicode/utf8"
 
 	"golang.org/x/net/idna"
 )
@@ -31,6 +32,11 @@ func Parse(s string) (Name, error) {
 	if s == "" {
 		return "", nil
 	}
+	// No name that fits is longer in UTF-8, and punycode's effort grows with the
+	// square of the length.
+	if len(s) > 4*maxName {
+		return "", fmt.Errorf("name %.80q: %w", s, errTooLong)
+	}
 	normal, ascii := true, true
 	for i := 0; i < len(s); i++ {
 		c := s[i]
@@ -44,6 +50,9 @@ func Parse(s string) (Name, error) {
 		}
 	}
 	if !ascii {
+		if !utf8.ValidString(s) {
+			return "", fmt.Errorf("name %.80q: it is not UTF-8", s)
+		}
 		a, err := idna.Lookup.ToASCII(s)
 		if err != nil {
 			return "", fmt.Errorf("name %.80q: %w", s, err)

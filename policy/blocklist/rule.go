@@ -71,10 +71,12 @@ func parseLine(line string, emit func(form, dnsname.Name)) (reason string) {
 	}
 	first, rest, _ := cutField(line)
 	if f, isAddr, leadsNowhere := hostsForm(first); isAddr {
-		if !leadsNowhere {
-			if onlyBoilerplate(rest) {
-				return ""
-			}
+		switch {
+		case rest == "":
+			return "an address without a name"
+		case !leadsNowhere && onlyBoilerplate(rest):
+			return ""
+		case !leadsNowhere:
 			return "it points a name at an address; only addresses that lead nowhere block"
 		}
 		return parseHosts(f, rest, emit)
@@ -134,9 +136,6 @@ func hostsForm(s string) (f form, isAddr, leadsNowhere bool) {
 }
 
 func parseHosts(f form, names string, emit func(form, dnsname.Name)) (reason string) {
-	if names == "" {
-		return "an address without a name"
-	}
 	for names != "" {
 		var name string
 		name, names, _ = cutField(names)
