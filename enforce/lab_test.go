@@ -17,6 +17,7 @@ import (
 	"syscall"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/netcurtain/netcurtain/internal/netlab"
 	"github.com/netcurtain/netcurtain/internal/netlab/labtest"
@@ -328,5 +329,36 @@ func (l *lab) answers(why string, c net.Conn, want string) {
 	got := talk(c)
 	if first, _, _ := strings.Cut(got, " "); first != want {
 		l.Errorf("%s: connection to %s: %q, want %q", why, c.RemoteAddr(), got, want)
+	}
+}
+
+// withoutOffload makes a link compute and verify checksums in software, as the
+// network cards of small routers do.
+func (l *lab) withoutOffload(host *netlab.Host, dev string) {
+	l.Helper()
+	err := host.Do(func() error {
+		fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_DGRAM|syscall.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		defer syscall.Close(fd)
+		for _, command := range []uint32{0x15, 0x17} { // ETHTOOL_SRXCSUM, ETHTOOL_STXCSUM
+			value := struct{ command, data uint32 }{command, 0}
+			request := struct {
+				name  [16]byte
+				value unsafe.Pointer
+				_     [16]byte
+			}{value: unsafe.Pointer(&value)}
+			copy(request.name[:15], dev)
+			const ethtool = 0x8946 // SIOCETHTOOL
+			_, _, errno := syscall.Syscall(syscall.SYS_IOCTL, uintptr(fd), ethtool, uintptr(unsafe.Pointer(&request)))
+			if errno != 0 {
+				return fmt.Errorf("ethtool %#x on %s: %w", command, dev, errno)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		l.Fatal(err)
 	}
 }

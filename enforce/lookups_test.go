@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -139,6 +140,45 @@ END`)
 		for _, a := range append([]netip.Addr{google4, google6}, routerAddrs...) {
 			l.expect("behind a firewall", l.tv, network, a, 53, "ours")
 		}
+	}
+}
+
+// TestChecksums: rewritten packets carry right checksums where no network card
+// computes them, and none where the device sends none (RFC 768).
+func TestChecksums(t *testing.T) {
+	t.Parallel()
+	l, _ := withResolvers(t)
+	l.withoutOffload(l.tv, "eth0")
+	l.withoutOffload(l.router, "lan10")
+	l.alive(ServiceDNS)
+	bad := func() string {
+		return l.sh("nstat -asz UdpInCsumErrors Udp6InCsumErrors TcpInCsumErrors | grep Csum | awk '{s+=$2} END {printf \"%d\", s}'")
+	}
+	before := bad()
+	for _, a := range append([]netip.Addr{google4, google6}, routerAddrs...) {
+		l.expect("checksums in software", l.tv, "udp", a, 53, "ours")
+		l.expect("checksums in software", l.tv, "tcp", a, 53, "ours")
+	}
+	for _, a := range []netip.Addr{google4, routerAddrs[0]} {
+		c, err := l.dial(l.tv, "udp", 0, a, 53)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		raw, err := c.(*net.UDPConn).SyscallConn()
+		if err != nil {
+			t.Fatal(err)
+		}
+		err2 := raw.Control(func(fd uintptr) {
+			err = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_NO_CHECK, 1)
+		})
+		if err != nil || err2 != nil {
+			t.Fatal(err, err2)
+		}
+		l.answers("without a checksum", c, "ours")
+	}
+	if after := bad(); after != before {
+		t.Errorf("packets with wrong checksums: %s before, %s after", before, after)
 	}
 }
 
