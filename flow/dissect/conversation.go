@@ -16,12 +16,14 @@ type Conversation struct {
 	ports [2]uint16 // opener's and responder's
 	local bool      // the responder's address is private, or a group on the link
 	state state
-	rec   *recogniser // the one that said maybe or yes last; nil when none did
+	rec   *recogniser // the one that said yes last; nil when none did
 	best  Result
 	tls   tlsTalk
 	quic  *quicTalk // only while QUIC is being read
 	dir   [2]stream
 	sizes [2]int // bytes of payload seen
+	look  view   // what the recognisers are shown; here so that it costs no allocation
+	try   Result // what one of them fills in
 }
 
 // state of a conversation, and a recogniser's answer.
@@ -44,7 +46,7 @@ func New(p flow.Proto, dst uint16) *Conversation {
 // Reset forgets everything and starts another conversation, keeping small buffers.
 func (c *Conversation) Reset(p flow.Proto, dst uint16) {
 	c.proto, c.ports, c.local, c.state, c.rec = p, [2]uint16{0, dst}, false, no, nil
-	c.best, c.tls, c.quic, c.sizes = Result{}, tlsTalk{}, nil, [2]int{}
+	c.best, c.tls, c.quic, c.sizes, c.try = Result{}, tlsTalk{}, nil, [2]int{}, Result{}
 	c.dir[0].reset()
 	c.dir[1].reset()
 }
@@ -127,16 +129,17 @@ func (c *Conversation) spent() bool {
 
 // readTCP asks the recognisers about both streams.
 func (c *Conversation) readTCP(dir flow.Dir, segment []byte) {
-	v := view{c: c, up: c.dir[flow.Orig].bytes(), down: c.dir[flow.Reply].bytes()}
-	if c.startTLS(&v) {
+	c.look = view{c: c, up: c.dir[flow.Orig].bytes(), down: c.dir[flow.Reply].bytes(), dir: dir}
+	defer c.lookAway()
+	if c.rec != nil {
+		c.ask(c.rec)
 		return
 	}
-	if c.rec != nil && c.state >= yes {
-		c.ask(c.rec, &v)
+	if c.startTLS(c.look.up, c.look.down) {
 		return
 	}
 	for i := range tcpRecognisers {
-		if c.ask(&tcpRecognisers[i], &v) {
+		if c.ask(&tcpRecognisers[i]) {
 			return
 		}
 	}
@@ -145,14 +148,17 @@ func (c *Conversation) readTCP(dir flow.Dir, segment []byte) {
 	}
 }
 
-// ask puts the view before one recogniser and notes a positive answer.
-func (c *Conversation) ask(r *recogniser, v *view) bool {
-	res := Result{App: r.app}
-	switch st := r.read(v, &res); st {
+// lookAway drops the reference to the packet.
+func (c *Conversation) lookAway() { c.look = view{} }
+
+// ask shows the view to one recogniser and notes a positive answer.
+func (c *Conversation) ask(r *recogniser) bool {
+	c.try = Result{App: r.app}
+	switch r.read(&c.look, &c.try) {
 	case final:
-		c.finish(res)
+		c.finish(c.try)
 	case yes:
-		c.state, c.rec, c.best = yes, r, res
+		c.state, c.rec, c.best = yes, r, c.try
 	default:
 		return false
 	}
@@ -166,13 +172,12 @@ func (c *Conversation) feedUDP(dir flow.Dir, pkt *flow.Packet) {
 	}
 	c.sizes[dir] += len(pkt.Payload)
 	s.packets++
-	d := view{c: c, up: pkt.Payload, dir: dir}
 	switch {
 	case c.quic != nil:
 		c.followQUIC(dir, pkt.Payload)
 	case c.state == no && c.startQUIC(dir, pkt.Payload):
 	default:
-		c.readUDP(&d)
+		c.readUDP(dir, pkt.Payload)
 	}
 	if c.state == no && c.quic == nil {
 		s.join(pkt.Payload, statBytes)
@@ -187,11 +192,17 @@ func (c *Conversation) feedUDP(dir flow.Dir, pkt *flow.Packet) {
 
 // readUDP asks the recognisers about one datagram. An answer that is not final
 // (STUN, which makes way for something else) may be replaced by a later one.
-func (c *Conversation) readUDP(d *view) {
+func (c *Conversation) readUDP(dir flow.Dir, datagram []byte) {
+	c.look = view{c: c, up: datagram, dir: dir}
+	defer c.lookAway()
 	for i := range udpRecognisers {
-		if c.ask(&udpRecognisers[i], d) {
+		if c.ask(&udpRecognisers[i]) {
 			return
 		}
+	}
+	if c.best.App == "stun" && len(datagram) >= 12 {
+		c.best.Harmless = false
+		c.best.cannotTell("STUN made way for something that cannot be told: likely sound or picture")
 	}
 }
 

@@ -29,7 +29,11 @@ func respReply(b []byte) bool {
 // readAMQP knows AMQP 0-9-1 and 1.0 by their protocol header.
 func readAMQP(v *view, r *Result) state {
 	if !v.prefix("AMQP") {
-		return no
+		if !amqpFrame(v.up) && !amqpFrame(v.down) {
+			return no
+		}
+		r.readable("AMQP without TLS")
+		return final
 	}
 	if len(v.up) >= 8 && v.up[4] == 2 && helloIn(v.up) >= 0 {
 		return upgrade(v, r, true, "")
@@ -42,6 +46,15 @@ func readAMQP(v *view, r *Result) state {
 		return final
 	}
 	return yes
+}
+
+// amqpFrame knows a session under way: type, channel, size, payload, 0xCE.
+func amqpFrame(b []byte) bool {
+	if len(b) < 8 || b[0] != 1 && b[0] != 2 && b[0] != 3 && b[0] != 8 || b[1] != 0 {
+		return false
+	}
+	n := binary.BigEndian.Uint32(b[3:])
+	return n < maxStream && len(b) >= 8+int(n) && b[7+n] == 0xce
 }
 
 // readPostgres knows PostgreSQL by its startup or SSL request.

@@ -105,10 +105,10 @@ func dnsMessage(b []byte, exact bool) (name string, ok bool) {
 	label, at, ok := dnsName(buf[:0], b, 12)
 	if !ok || at+4 > len(b) {
 		// A name that breaks the rules on the DNS port is still DNS.
-		return "", !exact && ok
+		return "", !exact
 	}
 	qtype, class := binary.BigEndian.Uint16(b[at:]), binary.BigEndian.Uint16(b[at+2:])
-	if qtype == 0 || exact && class != 1 || class == 0 || class > 4 && class < 254 {
+	if exact && (class != 1 || qtype == 0) {
 		return "", false
 	}
 	if exact && flags&0x8000 == 0 && ar == 0 && at+4 != len(b) {

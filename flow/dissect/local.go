@@ -56,7 +56,7 @@ func readNTP(v *view, r *Result) state {
 		return no
 	}
 	version, mode := b[0]>>3&7, b[0]&7
-	if version == 0 || version > 4 || mode == 0 || mode < 6 && len(b) < 48 {
+	if version == 0 || version > 4 || mode == 0 && version > 1 || mode < 6 && len(b) < 48 {
 		return no
 	}
 	r.harmless("asks for the time")

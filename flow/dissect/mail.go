@@ -20,6 +20,10 @@ func upgrade(v *view, r *Result, asked bool, clear string) state {
 		return yes
 	}
 	h, st := ParseClientHello(v.up[at:])
+	if st == NotTLS {
+		r.readable(clear + "; it asked for TLS, but none was seen to follow")
+		return yes
+	}
 	server := false
 	if i := serverHelloIn(v.down); i >= 0 {
 		if msg, got := handshakeMessage(v.down[i:], hsServerHello); got == Complete {
@@ -30,7 +34,6 @@ func upgrade(v *view, r *Result, asked bool, clear string) state {
 	r.TLS = &t
 	r.name(h.ServerName, "sni")
 	r.encrypted("began readable, then changed to TLS")
-	r.Credentials = ""
 	if nullCipher(t.Cipher) && server {
 		r.Protection = flow.Readable
 	}
@@ -101,7 +104,7 @@ func readSMTP(v *view, r *Result) state {
 	switch {
 	case spoke:
 	case greeted && (port || containsFold(v.down, "SMTP")) && !containsFold(v.down, "FTP"):
-	case port && words(v.up, "MAIL", "RCPT", "QUIT", "NOOP", "RSET", "AUTH"):
+	case port && (words(v.up, "MAIL", "RCPT", "QUIT", "NOOP", "RSET", "AUTH", "STARTTLS") || reply(v.down, "221") || reply(v.down, "354") || reply(v.down, "235")):
 	default:
 		return no
 	}
@@ -157,7 +160,7 @@ func readPOP3(v *view, r *Result) state {
 func readIMAP(v *view, r *Result) state {
 	greeted := bytes.HasPrefix(v.down, []byte("* OK")) || bytes.HasPrefix(v.down, []byte("* PREAUTH")) || bytes.HasPrefix(v.down, []byte("* BYE")) ||
 		bytes.HasPrefix(v.down, []byte("* CAPABILITY"))
-	if !greeted && !imapCommand(v.up) {
+	if !greeted && !imapCommand(v.up) && !(v.port(143) && bytes.HasPrefix(v.down, []byte("* "))) {
 		return no
 	}
 	asked := false
@@ -182,7 +185,7 @@ func imapCommand(b []byte) bool {
 
 // readXMPP knows XMPP (RFC 6120) by its stream header.
 func readXMPP(v *view, r *Result) state {
-	if !xmppHeader(v.up) && !xmppHeader(v.down) && !(v.port(5222) && xmppStanza(v.up)) {
+	if !xmppHeader(v.up) && !xmppHeader(v.down) && !(v.port(5222) && (xmppStanza(v.up) || xmppStanza(v.down))) {
 		return no
 	}
 	if bytes.Contains(v.up, []byte("mechanism='PLAIN'")) || bytes.Contains(v.up, []byte("mechanism=\"PLAIN\"")) {
@@ -197,5 +200,5 @@ func xmppHeader(b []byte) bool {
 }
 
 func xmppStanza(b []byte) bool {
-	return bytes.HasPrefix(b, []byte("<iq ")) || bytes.HasPrefix(b, []byte("<message ")) || bytes.HasPrefix(b, []byte("<presence"))
+	return bytes.HasPrefix(b, []byte("<iq ")) || bytes.HasPrefix(b, []byte("</stream:stream>")) || bytes.HasPrefix(b, []byte("<message ")) || bytes.HasPrefix(b, []byte("<presence"))
 }

@@ -16,11 +16,8 @@ type tlsTalk struct {
 }
 
 // startTLS looks for a handshake at the start of either stream.
-func (c *Conversation) startTLS(v *view) bool {
-	if c.rec != nil && c.state >= yes {
-		return false
-	}
-	for dir, b := range [2][]byte{v.up, v.down} {
+func (c *Conversation) startTLS(up, down []byte) bool {
+	for dir, b := range [2][]byte{up, down} {
 		client := handshakeStart(b, hsClientHello) || sslv2Start(b)
 		if !client && !handshakeStart(b, hsServerHello) {
 			continue
@@ -106,7 +103,7 @@ func (t *tlsTalk) readServer(s *stream) {
 
 func (t *tlsTalk) result() Result {
 	r := t.inner.Result()
-	if nullCipher(t.inner.TLS.Cipher) && t.inner.TLS.Cipher != 0 {
+	if t.inner.TLS.Cipher != 0 && nullCipher(t.inner.TLS.Cipher) {
 		r.Protection = flow.Readable
 	}
 	return r
@@ -123,8 +120,8 @@ func tlsRecords(b []byte) bool {
 		if kind < recChangeCipher || kind > recAppData || b[1] != 3 || b[2] > 3 || n == 0 || n > maxRecord {
 			return false
 		}
-		if kind == recAlert && n == 2 && b[5:][0:min(2, len(b)-5)] != nil {
-			return len(b) >= 7 && (b[5] == 1 || b[5] == 2)
+		if kind == recAlert && n == 2 && len(b) >= 7 {
+			return b[5] == 1 || b[5] == 2 // in clear: warning or fatal
 		}
 		body := b[5:min(5+n, len(b))]
 		if kind == recAppData && len(body) >= 16 && looksReadable(body) {
