@@ -153,10 +153,10 @@ const (
 // ParseKind reads one of the kinds above; "" is KindUnknown.
 func ParseKind(s string) (Kind, error) {
 	switch k := Kind(s); k {
-	case KindUnknown, KindTV, KindCamera, KindSpeaker, KindToy, KindPlug, KindHub, KindPrinter, KindSensor, KindPhone, KindTablet, KindComputer, KindLight, KindConsole:
+	case KindUnknown, KindTV, KindCamera, KindSpeaker, KindToy, KindPlug, KindHub, KindPrinter, KindSensor, KindPhone, KindTablet, KindComputer, KindLight, KindConsole, KindAppliance, KindOther:
 		return k, nil
 	}
-	return KindUnknown, fmt.Errorf("kind %.20q: tv, camera, speaker, toy, plug, hub, light, console, printer, sensor, phone, tablet or computer is needed", s)
+	return KindUnknown, fmt.Errorf("kind %.20q: tv, camera, speaker, toy, plug, hub, light, console, appliance, printer, sensor, phone, tablet, computer or other is needed", s)
 }
 
 // Smart reports whether k is a smart device, which is watched. Phones, tablets,
