@@ -87,8 +87,8 @@ func (s *Server) mux(routes []route) http.Handler {
 	return mux
 }
 
-// apiRoutes is the JSON API; by is who is told to have made a change.
-func (s *Server) apiRoutes(by string) []route {
+// apiRoutes is the JSON API.
+func (s *Server) apiRoutes() []route {
 	routes := []route{
 		{"GET", "/api/v1/status", s.answer(s.getStatus)},
 		{"GET", "/api/v1/devices", s.answer(s.getDevices)},
@@ -98,7 +98,7 @@ func (s *Server) apiRoutes(by string) []route {
 		{"GET", "/api/v1/events", s.answer(s.getEvents)},
 		{"GET", "/api/v1/rules", s.answer(s.getRules)},
 		{"GET", "/api/v1/live", s.serveLive},
-		{"POST", "/api/v1/rules", s.answer(func(r *http.Request) (any, error) { return s.postRule(r, by) })},
+		{"POST", "/api/v1/rules", s.answer(s.postRule)},
 		{"DELETE", "/api/v1/rules/{id}", s.answer(s.deleteRule)},
 		{"POST", "/api/v1/devices/{id}/mode", s.answer(s.postMode)},
 		{"POST", "/api/v1/devices/{id}/log", s.answer(s.postLog)},
@@ -423,17 +423,17 @@ func (s *Server) rules(ctx context.Context) ([]api.Rule, error) {
 	return list, nil
 }
 
-func (s *Server) postRule(r *http.Request, by string) (any, error) {
+func (s *Server) postRule(r *http.Request) (any, error) {
 	var body api.NewRule
 	if err := read(r, &body); err != nil {
 		return nil, err
 	}
-	return s.addRule(r.Context(), body, by)
+	return s.addRule(r.Context(), body)
 }
 
 // addRule checks a wish and makes it a rule.
-func (s *Server) addRule(ctx context.Context, n api.NewRule, by string) (api.Rule, error) {
-	rule := policy.Rule{Created: s.cfg.Now(), By: by}
+func (s *Server) addRule(ctx context.Context, n api.NewRule) (api.Rule, error) {
+	rule := policy.Rule{Created: s.cfg.Now(), By: By(ctx)}
 	switch n.Action {
 	case "allow":
 		rule.Action = policy.Allow

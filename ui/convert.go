@@ -41,7 +41,7 @@ func toDevice(d devices.Device, t journal.DeviceTotals) api.Device {
 func toDestination(t journal.DestinationTotals) api.Destination {
 	d := api.Destination{
 		Name: t.Name, NameSource: t.NameSource, Organisation: t.Organisation, Purpose: t.Purpose, Country: t.Country, Breaks: t.Breaks,
-		Why: t.Why, Readable: t.Readable, Encrypted: t.Encrypted, CannotTell: t.CannotTell,
+		Why: t.Why, Readable: t.Readable, Encrypted: t.Encrypted, CannotTell: t.CannotTell, Harmless: t.Harmless,
 		BytesOut: t.BytesOut, BytesIn: t.BytesIn, Flows: t.Flows, Lookups: t.Lookups, Blocked: t.Blocked,
 		Verdict: t.Verdict, Reason: t.Reason, Rule: t.Rule, List: t.List, First: t.First, Last: t.Last,
 	}
@@ -53,6 +53,8 @@ func toDestination(t journal.DestinationTotals) api.Destination {
 		d.Protection = "cannot-tell"
 	case t.Encrypted > 0:
 		d.Protection = "encrypted"
+	case t.Harmless > 0:
+		d.Protection = "harmless"
 	}
 	return d
 }
@@ -71,7 +73,7 @@ func toLookup(l journal.LookupRow) api.Lookup {
 	return api.Lookup{
 		ID: l.ID, At: l.At, Device: string(l.Device), Name: l.Name, Type: typeName(l.Type), Rcode: rcodeName(l.Rcode),
 		Verdict: l.Verdict, Noted: l.Noted, Reason: l.Reason, Rule: l.Rule, List: l.List,
-		Organisation: l.Organisation, Redirected: l.Redirected,
+		Organisation: l.Organisation, Redirected: l.Redirected, Count: max(l.Count, 1),
 	}
 }
 

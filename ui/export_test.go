@@ -3,7 +3,7 @@ package ui
 // Routes are the method and pattern of everything that is served.
 func (s *Server) Routes() [][2]string {
 	var all [][2]string
-	for _, r := range append(s.apiRoutes("api"), s.pageRoutes()...) {
+	for _, r := range append(s.apiRoutes(), s.pageRoutes()...) {
 		all = append(all, [2]string{r.method, r.pattern})
 	}
 	return all

@@ -47,6 +47,11 @@ func (s *Server) formLog(r *http.Request) (string, string, error) {
 	return here(r), "log", err
 }
 
+func (s *Server) formKind(r *http.Request) (string, string, error) {
+	_, err := s.setKind(r, r.PostForm.Get("kind"))
+	return here(r), "kind", err
+}
+
 func (s *Server) formName(r *http.Request) (string, string, error) {
 	_, err := s.setName(r, r.PostForm.Get("name"))
 	return here(r), "name", err
@@ -54,7 +59,7 @@ func (s *Server) formName(r *http.Request) (string, string, error) {
 
 func (s *Server) formDeviceRule(r *http.Request) (string, string, error) {
 	rule := api.NewRule{Name: r.PostForm.Get("name"), Action: r.PostForm.Get("action"), Device: r.PathValue("id"), For: r.PostForm.Get("for")}
-	if _, err := s.addRule(r.Context(), rule, "page"); err != nil {
+	if _, err := s.addRule(r.Context(), rule); err != nil {
 		return "", "", err
 	}
 	switch {
@@ -68,7 +73,7 @@ func (s *Server) formDeviceRule(r *http.Request) (string, string, error) {
 
 func (s *Server) formRule(r *http.Request) (string, string, error) {
 	f := r.PostForm
-	_, err := s.addRule(r.Context(), api.NewRule{Name: f.Get("name"), Action: f.Get("action"), Device: f.Get("device"), For: f.Get("for")}, "page")
+	_, err := s.addRule(r.Context(), api.NewRule{Name: f.Get("name"), Action: f.Get("action"), Device: f.Get("device"), For: f.Get("for")})
 	return "/rules", "rule", err
 }
 

@@ -70,8 +70,27 @@ func (s *Server) guard(next http.Handler, surface string) http.Handler {
 			return
 		}
 		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
-		next.ServeHTTP(w, r)
+		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), byKey{}, by(surface, r))))
 	})
+}
+
+type byKey struct{}
+
+// By says through what a person asked for a change: "page", "api" or "cli"; ""
+// outside a request of this room.
+func By(ctx context.Context) string {
+	by, _ := ctx.Value(byKey{}).(string)
+	return by
+}
+
+func by(surface string, r *http.Request) string {
+	switch {
+	case surface == "control":
+		return "cli"
+	case isAPI(r):
+		return "api"
+	}
+	return "page"
 }
 
 // checkType demands JSON for the API and a form for the pages: a browser sends

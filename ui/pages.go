@@ -29,6 +29,7 @@ func (s *Server) pageRoutes() []route {
 		{"GET", "/assets/{hash}/{name}", s.serveAsset},
 		{"POST", "/devices/{id}/mode", s.form(s.formMode)},
 		{"POST", "/devices/{id}/log", s.form(s.formLog)},
+		{"POST", "/devices/{id}/kind", s.form(s.formKind)},
 		{"POST", "/devices/{id}/name", s.form(s.formName)},
 		{"POST", "/devices/{id}/erase", s.form(s.formEraseDevice)},
 		{"POST", "/devices/{id}/rule", s.form(s.formDeviceRule)},
@@ -109,6 +110,8 @@ func said(did string) string {
 		return "Done: this device is now treated so."
 	case "log":
 		return "Done: from now on, this much is written down."
+	case "kind":
+		return "Done: this is what it is from now on."
 	case "name":
 		return "Done: the name is kept."
 	case "allowed":

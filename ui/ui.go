@@ -139,8 +139,8 @@ func New(cfg Config) (*Server, error) {
 	if s.pages, err = s.parsePages(); err != nil {
 		return nil, err
 	}
-	s.tcp = s.guard(s.mux(append(s.apiRoutes("api"), s.pageRoutes()...)), "tcp")
-	s.control = s.guard(s.mux(s.apiRoutes("cli")), "control")
+	s.tcp = s.guard(s.mux(append(s.apiRoutes(), s.pageRoutes()...)), "tcp")
+	s.control = s.guard(s.mux(s.apiRoutes()), "control")
 	return s, nil
 }
 

@@ -468,6 +468,7 @@ func TestAPIChanges(t *testing.T) {
 		"mode by name":     {"POST", "/api/v1/devices/living-ROOM%20tv/mode", `{"mode":"local"}`, state{200, `{"ok":true}`, 1}, func(h *house) bool { return h.devices[0].Mode == devices.ModeLocal }},
 		"log":              {"POST", "/api/v1/devices/" + phone + "/log", `{"level":"none"}`, state{200, `{"ok":true}`, 1}, func(h *house) bool { return h.devices[5].Log == devices.LogNone }},
 		"name":             {"POST", "/api/v1/devices/" + tv + "/name", `{"name":" Télé "}`, state{200, `{"ok":true}`, 1}, func(h *house) bool { return h.devices[0].Name == "Télé" }},
+		"kind":             {"POST", "/api/v1/devices/" + phone + "/kind", `{"kind":"tv"}`, state{200, `{"ok":true}`, 1}, func(h *house) bool { return h.devices[5].Kind == devices.KindTV }},
 		"erase one":        {"POST", "/api/v1/erase", `{"device":"plug"}`, state{200, `{"rows":7}`, 1}, func(h *house) bool { return h.erased[0] == h.devices[4].ID }},
 		"erase all":        {"POST", "/api/v1/erase", `{"all":true}`, state{200, `{"rows":7}`, 1}, func(h *house) bool { return h.erased[0] == "" }},
 		"switch":           {"POST", "/api/v1/switch", `{"on":false}`, state{200, `{"ok":true}`, 1}, func(h *house) bool { return !h.on }},

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/netcurtain/netcurtain/devices"
 	"github.com/netcurtain/netcurtain/ui/api"
 )
 
@@ -39,6 +40,13 @@ func (s *Server) words() template.FuncMap {
 		"credential": credentialWord,
 		"event":      eventWord,
 		"protocol":   protocolWord,
+		"kinds":      kinds,
+		"either": func(yes bool, one, other string) string {
+			if yes {
+				return one
+			}
+			return other
+		},
 		"mixed":      func(d api.Destination) bool { return d.Encrypted > 0 && d.Encrypted < d.Flows },
 		"navigation": navigation,
 		"modes":      modes,
@@ -132,14 +140,35 @@ func short(text string, limit int) string {
 
 func firstN(list []string, n int) []string { return list[:min(len(list), n)] }
 
-func kindWord(d api.Device) string {
-	switch d.Kind {
-	case "":
-		return "not known yet"
-	case "tv":
-		return "television"
+func kindWord(kind string) string {
+	for _, k := range kinds() {
+		if k.Value == kind {
+			return k.Name
+		}
 	}
-	return show(d.Kind)
+	return show(kind)
+}
+
+// kinds are what a device may be, with what follows from it.
+func kinds() []choice {
+	out := []choice{{"", "not known yet", ""}}
+	for _, k := range []devices.Kind{
+		devices.KindTV, devices.KindCamera, devices.KindSpeaker, devices.KindToy, devices.KindPlug, devices.KindHub,
+		devices.KindLight, devices.KindConsole, devices.KindAppliance, devices.KindPrinter, devices.KindSensor,
+		devices.KindOther, devices.KindPhone, devices.KindTablet, devices.KindComputer,
+	} {
+		name := string(k)
+		switch k {
+		case devices.KindTV:
+			name = "television"
+		case devices.KindConsole:
+			name = "games console"
+		case devices.KindOther:
+			name = "smart device"
+		}
+		out = append(out, choice{Value: string(k), Name: name})
+	}
+	return out
 }
 
 // modeWord is what a mode does, in a few words for a person.
@@ -205,6 +234,8 @@ func protectionWord(p string) string {
 		return "Encrypted"
 	case "readable":
 		return "Readable"
+	case "harmless":
+		return "Readable, harmless"
 	case "cannot-tell":
 		return "Can’t tell"
 	}

@@ -89,11 +89,12 @@ type Destination struct {
 	Purpose      string    `json:"purpose"`
 	Country      string    `json:"country"`
 	Breaks       string    `json:"breaks"`
-	Protection   string    `json:"protection"` // the worst seen: "readable", "cannot-tell", "encrypted"; "" without any flow
+	Protection   string    `json:"protection"` // the worst seen: "readable", "cannot-tell", "encrypted"; "harmless" when every flow was readable but of no concern; "" without any flow
 	Why          string    `json:"why"`
-	Readable     int64     `json:"readable"` // flows
+	Readable     int64     `json:"readable"` // flows, without the harmless ones
 	Encrypted    int64     `json:"encrypted"`
 	CannotTell   int64     `json:"cannot_tell"`
+	Harmless     int64     `json:"harmless"` // readable, but of no concern; not among readable
 	BytesOut     int64     `json:"bytes_out"`
 	BytesIn      int64     `json:"bytes_in"`
 	Flows        int64     `json:"flows"`
@@ -180,6 +181,7 @@ type Lookup struct {
 	List         string    `json:"list"`
 	Organisation string    `json:"organisation"`
 	Redirected   bool      `json:"redirected"` // was sent to a hard-coded resolver
+	Count        int64     `json:"count"`      // how often the same was asked and answered within a moment
 }
 
 // Lookups is the answer to GET /api/v1/lookups.
