@@ -24,6 +24,7 @@ type ledger struct {
 	places  dictionary[place]
 	rulings dictionary[ruling]
 	looks   dictionary[look]
+	running map[runningFlow]int64 // rows of flows that may go on
 }
 
 // Bounds of text from the network and from rules, in bytes.
@@ -247,6 +248,7 @@ func (l *ledger) flush(ctx context.Context) (rows, lost int, err error) {
 // forget empties the caches of the dictionaries, whose ids may not hold any more.
 func (l *ledger) forget() {
 	l.devices.ids, l.places.ids, l.rulings.ids, l.looks.ids = nil, nil, nil, nil
+	l.running = nil
 }
 
 // dictionary gives each distinct text one row, and remembers the ids of some.
@@ -386,6 +388,11 @@ func (w *page) flow(e journal.Entry) error {
 	if f.Verdict.Action == policy.Block {
 		s.blocked = 1
 	}
+	more := f.Part > 0 // of a flow that was counted before
+	refused := s.blocked == 1
+	if more {
+		s.flows, s.blocked = 0, 0
+	}
 	protection := protectionOf(f)
 	if e.Log != devices.LogNames {
 		return w.count(e, protection, s)
@@ -393,6 +400,9 @@ func (w *page) flow(e journal.Entry) error {
 	name := f.Name
 	if name == "" {
 		name = f.Tuple.DstAddr().String()
+		if f.Inbound {
+			name = f.Tuple.SrcAddr().String()
+		}
 	}
 	p := placeOf(name, e.Flow.Destination.Organisation, string(f.Destination.Purpose), f.Destination.Country, f.Destination.Breaks)
 	k := look{
@@ -409,11 +419,41 @@ func (w *page) flow(e journal.Entry) error {
 	s.look, s.ruling = seen, ruled
 	id := w.ledger.nextID(e.At)
 	w.roll(e, hourKey{hourOf(id), device, dest, protection}, p.organisation, s)
+	key := runningFlow{f.Tuple, s.first}
+	if row, ok := w.ledger.running[key]; ok && more {
+		done, err := w.tx.ExecContext(w.ctx, `UPDATE flow SET last_ms = ?, bytes_out = bytes_out + ?, bytes_in = bytes_in + ?,
+			packets_out = packets_out + ?, packets_in = packets_in + ? WHERE id = ?`,
+			s.last, s.out, s.in, clamp(out.Packets), clamp(in.Packets), row)
+		if err != nil {
+			return err
+		}
+		if n, err := done.RowsAffected(); err != nil || n > 0 {
+			return err
+		} // else it was erased or has aged meanwhile
+	}
+	w.ledger.runs(key, id)
 	return w.exec(`INSERT INTO flow (id, device, destination, verdict, seen, first_ms, last_ms, proto, src, src_port, dst, dst_port,
 		bytes_out, bytes_in, packets_out, packets_in, proxied, readable, blocked) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 		id, device, dest, ruled, seen, s.first, s.last, int(f.Tuple.Proto),
 		f.Tuple.SrcAddr().String(), int(f.Tuple.SrcPort), f.Tuple.DstAddr().String(), int(f.Tuple.DstPort),
-		s.out, s.in, clamp(out.Packets), clamp(in.Packets), f.Proxied, protection == rollReadable, s.blocked == 1)
+		s.out, s.in, clamp(out.Packets), clamp(in.Packets), f.Proxied, protection == rollReadable, refused)
+}
+
+// runningFlow is what the parts of one flow have in common.
+type runningFlow struct {
+	tuple flow.Tuple
+	first int64
+}
+
+// maxRunning bounds the memory of rows to which more may be added, 64 octets
+// each; a flow that is forgotten gets a further row.
+const maxRunning = 8192
+
+func (l *ledger) runs(key runningFlow, row int64) {
+	if l.running == nil || len(l.running) >= maxRunning {
+		l.running = make(map[runningFlow]int64)
+	}
+	l.running[key] = row
 }
 
 func (w *page) lookup(e journal.Entry) error {
@@ -470,6 +510,12 @@ func (w *page) roll(e journal.Entry, h hourKey, organisation string, s sum) {
 	}
 }
 
+// addHour adds an hour's sums to those that are there.
+const addHour = `ON CONFLICT DO UPDATE SET bytes_out = bytes_out + excluded.bytes_out, bytes_in = bytes_in + excluded.bytes_in,
+	flows = flows + excluded.flows, lookups = lookups + excluded.lookups, blocked = blocked + excluded.blocked,
+	seen = excluded.seen, verdict = excluded.verdict,
+	first_ms = min(first_ms, excluded.first_ms), last_ms = max(last_ms, excluded.last_ms)`
+
 // sums writes what the entries of the batch add up to.
 func (w *page) sums() error {
 	for _, l := range w.order {
@@ -481,11 +527,7 @@ func (w *page) sums() error {
 	}
 	for k, s := range w.hours {
 		if err := w.exec(`INSERT INTO hour (hour, device, destination, protection, bytes_out, bytes_in, flows, lookups, blocked, seen, verdict, first_ms, last_ms)
-			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-			ON CONFLICT DO UPDATE SET bytes_out = bytes_out + excluded.bytes_out, bytes_in = bytes_in + excluded.bytes_in,
-				flows = flows + excluded.flows, lookups = lookups + excluded.lookups, blocked = blocked + excluded.blocked,
-				seen = excluded.seen, verdict = excluded.verdict,
-				first_ms = min(first_ms, excluded.first_ms), last_ms = max(last_ms, excluded.last_ms)`,
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) `+addHour,
 			k.hour, k.device, k.place, k.protection, s.out, s.in, s.flows, s.lookups, s.blocked, s.look, s.ruling, s.first, s.last); err != nil {
 			return err
 		}

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 )
@@ -9,11 +10,12 @@ import (
 // Bounds of the ledger that are not the household's business.
 const (
 	maxEvents = 2000 // rare events are pruned by number and not by age
-	chunkRows = 5000 // deleted in one transaction, so that the write-ahead log stays small
+	chunkRows = 1000 // deleted in one transaction, so that the write-ahead log stays small
 )
 
 // budget is what the main file of the ledger may use: the configured bytes
-// without an eighth, which is for the write-ahead log and for growth between two looks.
+// without an eighth, or without 2 MB where that is more, for the write-ahead log
+// and for growth between two looks.
 func (s *Store) budget() int64 { return s.cfg.Bytes - max(s.cfg.Bytes/8, minBytes/2) }
 
 // used is how many bytes of the main file hold something.
@@ -114,13 +116,14 @@ func (l *ledger) dropBefore(ctx context.Context, hour int64) (rows int64, err er
 	return rows + n, err
 }
 
-// dropQuarter removes the oldest quarter of the rows of the only hour that is
-// left, and then its roll-ups: for a device that floods.
+// dropQuarter is for a device that floods within one hour: it removes the
+// oldest quarter of the hour's rows, and lets the oldest quarter of its
+// destinations go from the roll-ups, whose sums stay under no name.
 func (l *ledger) dropQuarter(ctx context.Context) (rows int64, err error) {
 	for _, table := range []string{"flow", "lookup"} {
 		var until int64
 		err := l.db.QueryRowContext(ctx, fmt.Sprintf(`SELECT coalesce((SELECT id FROM %[1]s ORDER BY id
-			LIMIT 1 OFFSET (SELECT (count(*) + 3) / 4 - 1 FROM %[1]s WHERE id > 0)), 0)`, table)).Scan(&until)
+			LIMIT 1 OFFSET (SELECT (count(*) + 3) / 4 - 1 FROM %[1]s)), 0)`, table)).Scan(&until)
 		if err != nil {
 			return rows, err
 		}
@@ -130,11 +133,28 @@ func (l *ledger) dropQuarter(ctx context.Context) (rows int64, err error) {
 			return rows, err
 		}
 	}
-	if rows > 0 {
-		return rows, nil
+	var until int64
+	err = l.db.QueryRowContext(ctx, `SELECT coalesce((SELECT last_ms FROM hour WHERE destination != 0 ORDER BY last_ms
+		LIMIT 1 OFFSET (SELECT (count(*) + 3) / 4 - 1 FROM hour WHERE destination != 0)), -1)`).Scan(&until)
+	if err != nil {
+		return rows, err
 	}
-	return l.drop(ctx, `DELETE FROM hour WHERE (hour, device, destination, protection) IN
-		(SELECT hour, device, destination, protection FROM hour ORDER BY last_ms LIMIT ?1)`, chunkRows)
+	err = inTx(ctx, l.db, func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, `INSERT INTO hour
+			SELECT hour, device, 0, protection, sum(bytes_out), sum(bytes_in), sum(flows), sum(lookups), sum(blocked), 0, 0, min(first_ms), max(last_ms)
+			FROM hour WHERE destination != 0 AND last_ms <= ? GROUP BY hour, device, protection `+addHour, until)
+		if err != nil {
+			return err
+		}
+		done, err := tx.ExecContext(ctx, "DELETE FROM hour WHERE destination != 0 AND last_ms <= ?", until)
+		if err != nil {
+			return err
+		}
+		n, err := done.RowsAffected()
+		rows += n
+		return err
+	})
+	return rows, err
 }
 
 // drop repeats a DELETE until it finds nothing, one transaction each.

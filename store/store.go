@@ -37,7 +37,8 @@ const (
 	defaultMemoryBytes = 4 << 20
 	defaultFlushEvery  = 10 * time.Second
 
-	minBytes = 512 << 10 // an empty ledger takes a fifth of that
+	minBytes       = 4 << 20   // half of it for the write-ahead log
+	minMemoryBytes = 512 << 10 // a few days
 
 	batchRows   = 1000             // a full batch is written without waiting
 	tidyEvery   = time.Minute      // how often age and bytes are looked at
@@ -92,8 +93,10 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 		return nil, errors.New("store: paths of the household and the ledger are needed")
 	case cfg.Age < time.Hour:
 		return nil, fmt.Errorf("store: age %s: at least 1h is needed, for the oldest hour goes first", cfg.Age)
-	case cfg.Bytes < minBytes || cfg.MemoryBytes < minBytes:
-		return nil, fmt.Errorf("store: budgets of %d and %d bytes: at least %d each are needed", cfg.Bytes, cfg.MemoryBytes, minBytes)
+	case cfg.Bytes < minBytes:
+		return nil, fmt.Errorf("store: ledger of %d bytes: at least %d are needed", cfg.Bytes, minBytes)
+	case cfg.MemoryBytes < minMemoryBytes:
+		return nil, fmt.Errorf("store: memory of %d bytes: at least %d are needed", cfg.MemoryBytes, minMemoryBytes)
 	case cfg.FlushEvery < 0:
 		return nil, fmt.Errorf("store: flush every %s: a positive time is needed", cfg.FlushEvery)
 	}
@@ -260,8 +263,10 @@ func (s *Store) flush(ctx context.Context) error {
 	case isCorrupt(err):
 		return errors.Join(err, s.replaceLedger(ctx, err))
 	case isFull(err):
-		// No room on the device, whatever the budget says: what is oldest makes some.
-		return errors.Join(err, s.prune(ctx, s.ledger.used(ctx)*3/4))
+		// No room on the device, whatever the budget says: what is oldest makes
+		// some. Removing takes room too, which the write-ahead log has to give.
+		_, full := s.ledger.checkpoint(ctx)
+		return errors.Join(err, full, s.prune(ctx, s.ledger.used(ctx)*3/4))
 	}
 	if err == nil && s.ledger.used(ctx) > s.budget() {
 		err = s.prune(ctx, s.budget())
