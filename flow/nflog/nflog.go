@@ -102,6 +102,13 @@ func (s *Source) Run(ctx context.Context, fn func(flow.Packet)) error {
 		return fmt.Errorf("netfilter log: %w", err)
 	}
 	r := &receiver{source: s, fn: fn, lan: map[uint32]bool{}}
+	interfaces, err := net.Interfaces() // here, in the caller's network namespace
+	if err != nil {
+		return fmt.Errorf("netfilter log: listing interfaces: %w", err)
+	}
+	for _, i := range interfaces {
+		r.lan[uint32(i.Index)] = slices.Contains(s.cfg.LAN, i.Name)
+	}
 	defer r.stop()
 	failed := make(chan error, 1)
 	err = nf.RegisterWithErrorFunc(ctx, r.receive, func(err error) int {
@@ -177,7 +184,8 @@ func (r *receiver) count(seq *uint32) {
 	r.last, r.started = *seq, true
 }
 
-// fromLAN reports whether the interface with this index is one of the LAN's.
+// fromLAN reports whether the interface with this index is one of the LAN's,
+// which may have come since Run began.
 func (r *receiver) fromLAN(index *uint32) bool {
 	if len(r.source.cfg.LAN) == 0 || index == nil {
 		return len(r.source.cfg.LAN) == 0
