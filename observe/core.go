@@ -441,8 +441,11 @@ func (c *core) record(s *running) {
 	if s.NameSource == flow.NameFromAddress {
 		c.name(s) // the answer may have come late
 	}
-	if s.log == devices.LogNone || s.base != (flow.Counters{}) && s.base == s.Counters {
+	if s.log == devices.LogNone {
 		return
+	}
+	if s.base != (flow.Counters{}) && s.base == s.Counters && !s.proxied {
+		return // nothing happened that was not recorded before
 	}
 	if s.parts == 0 {
 		c.m.recorded.Inc()
@@ -523,6 +526,10 @@ func (c *core) carry(p *Carried) {
 		}
 	} else if dir == flow.Reply {
 		c.turn(s)
+	}
+	if s.proxied && (p.Seen.ServerName != s.seen.ServerName || p.Verdict != s.verdict) {
+		c.record(s) // one connection, several sites: each is a flow of its own
+		s.base, s.First = s.Counters, c.now
 	}
 	c.reading.drop(s)
 	s.settled, s.proxied, s.touched = true, true, c.now
