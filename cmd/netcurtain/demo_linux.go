@@ -132,6 +132,14 @@ func (c demoCmd) live(ctx context.Context, io std, all []scene.Persona, page fil
 	}
 	say("netcurtain runs in the router's namespace (pid %d), its log is %s", daemon.cmd.Process.Pid, filepath.Join(demoFolder, "daemon.log"))
 
+	if err := f.choose(world, all); err != nil {
+		return err
+	}
+	if err := f.waitWell(world); err != nil {
+		return err
+	}
+	say("it answers look-ups and carries guarded connections; the devices begin to live")
+
 	var once sync.Mutex
 	last := map[string]string{}
 	report := func(o scene.Outcome) {
@@ -147,9 +155,6 @@ func (c demoCmd) live(ctx context.Context, io std, all []scene.Persona, page fil
 	for _, p := range all {
 		d := &scene.Device{Persona: p, Host: house.Devices[p.Name], Roots: in.Roots()}
 		g.Go(func() error { return d.Run(world, report) })
-	}
-	if err := f.choose(world, all); err != nil {
-		return err
 	}
 	fmt.Fprintf(io.err, `
   The page:        http://%s/     (from elsewhere: ssh -L 8300:%s THIS-MACHINE)
@@ -200,6 +205,28 @@ func (f socketFlag) choose(ctx context.Context, all []scene.Persona) error {
 		}
 	}
 	return nil
+}
+
+// waitWell waits until everything in the house is well and answers.
+func (f socketFlag) waitWell(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	var s api.Status
+	for {
+		err := f.get(ctx, "/api/v1/status", nil, &s)
+		well := map[string]bool{}
+		for _, h := range s.Health {
+			well[h.Name] = h.OK
+		}
+		if err == nil && well["dns"] && well["proxy"] {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("the house does not get well: %+v (%w)", s.Health, err)
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
 }
 
 // waitFor waits until the house knows a device.
