@@ -146,9 +146,20 @@ func (t *Table) sighting(msg uint16, n netlink.Neigh) (devices.Sighting, bool) {
 	if mac.IsGroup() || mac.IsZero() {
 		return devices.Sighting{}, false
 	}
-	// Confirmed counts hundredths of a second since the neighbour last answered.
-	at := t.cfg.Now().Add(-time.Duration(n.Confirmed) * 10 * time.Millisecond)
+	at := t.cfg.Now().Add(-silence(n))
 	return devices.Sighting{MAC: mac, Addr: addr, Source: devices.SourceNeighbour, At: at}, true
+}
+
+// silence is how long ago the neighbour last showed itself: when it answered,
+// or when its entry last changed, for the kernel dates the confirmation of one
+// that spoke up by itself a minute back. While the kernel probes, the entry
+// changes because of us, and only an answer counts.
+func silence(n netlink.Neigh) time.Duration {
+	ticks := n.Confirmed
+	if n.State&netlink.NUD_PROBE == 0 {
+		ticks = min(ticks, n.Updated)
+	}
+	return min(time.Duration(ticks)*10*time.Millisecond, 24*time.Hour) // of 1/100 s each
 }
 
 // Lookup asks the kernel who has addr now. A client's first question can reach
