@@ -66,6 +66,9 @@ func (s *Store) erase(ctx context.Context, device devices.ID, all bool) (rows in
 	return rows, nil
 }
 
+// discardAll empties the batch.
+func (l *ledger) discardAll() int64 { return l.discard("", true) }
+
 // discard takes a device's entries out of the batch.
 func (l *ledger) discard(device devices.ID, all bool) int64 {
 	kept := l.batch[:0]

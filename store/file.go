@@ -41,7 +41,7 @@ func (c connector) Driver() driver.Driver                        { return c.driv
 // openFile gives a pool of at most conns connections on path, each set up with
 // pragmas. Nothing is opened yet.
 func openFile(path, mode string, conns int, pragmas ...string) *sql.DB {
-	dsn := "file:" + (&url.URL{Path: path}).EscapedPath() + "?mode=" + mode + "&_txlock=immediate&_busy_timeout=5000"
+	dsn := "file:" + (&url.URL{Path: path}).EscapedPath() + "?mode=" + mode + "&_txlock=immediate&_busy_timeout=5000&_stmt_cache_size=32"
 	script := strings.Join(pragmas, ";")
 	db := sql.OpenDB(connector{dsn: dsn, driver: &sqlite3.SQLiteDriver{
 		ConnectHook: func(c *sqlite3.SQLiteConn) error {

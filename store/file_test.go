@@ -89,7 +89,7 @@ func TestOpenSaysWhatIsWrong(t *testing.T) {
 		is   error
 	}{
 		{"no path", func(_ *testing.T, c *store.Config) { c.LedgerPath = "" }, "paths of the household and the ledger are needed", nil},
-		{"small budget", func(_ *testing.T, c *store.Config) { c.Bytes = 1000 }, "at least 524288 each", nil},
+		{"small budget", func(_ *testing.T, c *store.Config) { c.Bytes = 1000 }, "ledger of 1000 bytes: at least 4194304", nil},
 		{"short age", func(_ *testing.T, c *store.Config) { c.Age = time.Minute }, "at least 1h", nil},
 		{"no directory", func(_ *testing.T, c *store.Config) {
 			c.LedgerPath = filepath.Join(filepath.Dir(c.LedgerPath), "absent", "ledger.db")
@@ -305,8 +305,16 @@ func writeUntilKilled(dir string) {
 	die(err)
 	rec, err := journal.NewRecorder(journal.Config{})
 	die(err)
-	go func() { die(s.Run(ctx, rec.Subscribe("store", 5000))) }()
+	sub := rec.Subscribe("store", 5000)
+	go func() { die(s.Run(ctx, sub)) }()
 	g := newTraffic(uint64(os.Getpid()), 20, 2000)
+	for range 50 {
+		rec.Record(g.entry(time.Now()))
+	}
+	for !s.Running() {
+		time.Sleep(time.Millisecond)
+	}
+	die(s.Flush(ctx))
 	fmt.Println("writing")
 	for i := 0; ; i++ {
 		rec.Record(g.entry(time.Now()))

@@ -77,25 +77,6 @@ func (s *Store) openLedger(ctx context.Context) error {
 	return nil
 }
 
-// exchange closes the ledger, lets swap put another file in its place, and
-// opens that. Readers wait meanwhile. The batch goes over; after an error the
-// store is of no more use than the file is.
-func (s *Store) exchange(ctx context.Context, swap func() error) error {
-	s.reading.Lock()
-	defer s.reading.Unlock()
-	batch := s.ledger.batch
-	// A file that is to be replaced because it is corrupt need not close well.
-	closeErr := errors.Join(s.read.Close(), s.ledger.db.Close())
-	if err := swap(); err != nil {
-		return errors.Join(err, closeErr, s.openLedger(ctx))
-	}
-	if err := s.openLedger(ctx); err != nil {
-		return err
-	}
-	s.ledger.batch = batch
-	return nil
-}
-
 // putAside says why the file that gave err is to be put aside; "" when it is not.
 func putAside(err error) string {
 	switch {
@@ -107,13 +88,51 @@ func putAside(err error) string {
 	return ""
 }
 
-// replaceLedger begins a new ledger while running.
-func (s *Store) replaceLedger(ctx context.Context, why error) error {
+// heal opens the ledger again after an exchange that could not; perhaps the disk is back.
+func (s *Store) heal(ctx context.Context) error {
+	if !s.lost {
+		return nil
+	}
+	return s.exchange(ctx, func() error { return nil })
+}
+
+// exchange closes the ledger, lets swap put another file in its place, and
+// opens that. Readers wait meanwhile. The batch goes over. Where there is nothing
+// to open afterwards, heal tries again.
+func (s *Store) exchange(ctx context.Context, swap func() error) error {
+	s.reading.Lock()
+	defer s.reading.Unlock()
+	batch := s.ledger.batch
+	s.lost = true
+	// Neither a corrupt file nor a full disk need close well.
+	s.read.Close()
+	s.ledger.db.Close()
+	swapErr := swap()
+	if err := s.openLedger(ctx); err != nil {
+		return errors.Join(swapErr, err)
+	}
+	s.lost = false
+	s.ledger.batch = batch
+	return swapErr
+}
+
+// replaceLedger begins a new ledger while running. The old one is kept aside,
+// or removed.
+func (s *Store) replaceLedger(ctx context.Context, why error, keep bool) error {
 	s.metrics.replaced.Inc()
+	path := s.cfg.LedgerPath
 	err := s.exchange(ctx, func() error {
-		aside, err := quarantine(s.cfg.LedgerPath, whyCorrupt, s.cfg.Now())
-		s.cfg.Logger.Warn("ledger put aside, a new one begins", "why", why, "aside", aside)
-		return err
+		if keep {
+			aside, err := quarantine(path, whyCorrupt, s.cfg.Now())
+			s.cfg.Logger.Warn("ledger put aside, a new one begins", "why", why, "aside", aside)
+			return err
+		}
+		s.cfg.Logger.Warn("ledger removed, a new one begins", "why", why)
+		var errs []error
+		for _, p := range companions(path) {
+			errs = append(errs, removeIfThere(p))
+		}
+		return errors.Join(errs...)
 	})
 	if err != nil || s.memory == nil {
 		return err

@@ -43,6 +43,8 @@ const (
 	batchRows   = 1000             // a full batch is written without waiting
 	tidyEvery   = time.Minute      // how often age and bytes are looked at
 	stopTimeout = 10 * time.Second // for the last batch
+
+	complainEvery = 10 * time.Minute
 )
 
 // Store is the three files. Choices can be made as soon as it is open; the
@@ -66,6 +68,9 @@ type Store struct {
 	// run, and the writer takes it to put another file in the ledger's place.
 	reading sync.RWMutex
 	read    *sql.DB
+	lost    bool // the ledger is closed and could not be opened again
+
+	complained time.Time // when report last wrote to the log
 }
 
 // job is work for the writer.
@@ -195,21 +200,30 @@ func (s *Store) stop(ctx context.Context) error {
 	return nil
 }
 
+// report logs what went wrong, at most once in ten minutes: a dead disk must
+// not fill the log. The metrics count all of it.
 func (s *Store) report(what string, err error) {
-	if err != nil && !errors.Is(err, context.Canceled) {
-		s.cfg.Logger.Warn(what, "err", err)
+	if err == nil || errors.Is(err, context.Canceled) || time.Since(s.complained) < complainEvery {
+		return
 	}
+	s.complained = time.Now()
+	s.cfg.Logger.Warn(what, "err", err)
 }
 
 // asWriter runs do as the one writer: on Run's goroutine while that runs, else here.
 func (s *Store) asWriter(ctx context.Context, do func() error) error {
-	j := job{do: do, done: make(chan error, 1)}
+	j := job{done: make(chan error, 1), do: func() error {
+		if err := s.heal(ctx); err != nil {
+			return err
+		}
+		return do()
+	}}
 	select {
 	case s.jobs <- j:
 		return <-j.done
 	case s.writer <- struct{}{}:
 		defer func() { <-s.writer }()
-		return do()
+		return j.do()
 	case <-ctx.Done():
 		return ctx.Err()
 	}
@@ -250,9 +264,14 @@ func (s *Store) Remember(ctx context.Context) error {
 	return s.asWriter(ctx, func() error { return s.remember(ctx) })
 }
 
+// flush writes the batch and heals what that shows to be broken.
 func (s *Store) flush(ctx context.Context) error {
 	if len(s.ledger.batch) == 0 {
 		return nil
+	}
+	if err := s.heal(ctx); err != nil {
+		s.metrics.dropped.Add(float64(s.ledger.discardAll()))
+		return err
 	}
 	start := time.Now() // a duration, not a date: the injected clock may stand still
 	rows, lost, err := s.ledger.flush(ctx)
@@ -260,22 +279,36 @@ func (s *Store) flush(ctx context.Context) error {
 	s.metrics.written.Add(float64(rows))
 	s.metrics.dropped.Add(float64(lost))
 	switch {
+	case err == nil && s.ledger.used(ctx) > s.budget():
+		return s.prune(ctx, s.budget())
 	case isCorrupt(err):
-		return errors.Join(err, s.replaceLedger(ctx, err))
+		return errors.Join(err, s.replaceLedger(ctx, err, true))
 	case isFull(err):
-		// No room on the device, whatever the budget says: what is oldest makes
-		// some. Removing takes room too, which the write-ahead log has to give.
-		_, full := s.ledger.checkpoint(ctx)
-		return errors.Join(err, full, s.prune(ctx, s.ledger.used(ctx)*3/4))
+		return errors.Join(err, s.makeRoom(ctx))
 	}
-	if err == nil && s.ledger.used(ctx) > s.budget() {
-		err = s.prune(ctx, s.budget())
+	return err
+}
+
+// makeRoom is for a disk that is full, whatever the budget says: the oldest
+// hours go. Removing needs room too, for the write-ahead log and for folding it
+// into the file; where there is not even that, the ledger begins anew, for it
+// would stay full for ever.
+func (s *Store) makeRoom(ctx context.Context) error {
+	_, err := s.ledger.checkpoint(ctx)
+	if err == nil {
+		err = s.prune(ctx, s.ledger.used(ctx)*3/4)
+	}
+	if isFull(err) {
+		return s.replaceLedger(ctx, err, false)
 	}
 	return err
 }
 
 // tidy is the one job for age, bytes and what has ended.
 func (s *Store) tidy(ctx context.Context) error {
+	if err := s.heal(ctx); err != nil {
+		return err
+	}
 	err := errors.Join(s.prune(ctx, s.budget()), s.expireRules(ctx))
 	if s.memory != nil && s.memory.due(s.cfg.Now()) {
 		err = errors.Join(err, s.remember(ctx))

@@ -70,11 +70,3 @@ func (g *traffic) entryOf(device devices.ID, at time.Time) journal.Entry {
 	e.Flow = f
 	return e
 }
-
-func (g *traffic) entries(n int, from time.Time, step time.Duration) []journal.Entry {
-	all := make([]journal.Entry, n)
-	for i := range all {
-		all[i] = g.entry(from.Add(time.Duration(i) * step))
-	}
-	return all
-}

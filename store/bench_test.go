@@ -1,0 +1,129 @@
+package store_test
+
+import (
+	"context"
+	"os"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/netcurtain/netcurtain/devices"
+	"github.com/netcurtain/netcurtain/journal"
+	"github.com/netcurtain/netcurtain/store"
+)
+
+// BenchmarkWrite is one entry's way from the journal into the ledger, in
+// batches of 1000 (the time for one entry; look-ups and flows mixed).
+func BenchmarkWrite(b *testing.B) {
+	h := open(b, b.TempDir())
+	g := newTraffic(1, 50, 5000)
+	batch := make([]journal.Entry, 1000)
+	b.ReportAllocs()
+	n := 0
+	for b.Loop() {
+		if n%len(batch) == 0 {
+			b.StopTimer()
+			for i := range batch {
+				h.advance(20 * time.Millisecond)
+				batch[i] = g.entry(h.now())
+			}
+			b.StartTimer()
+			h.record(batch...)
+		}
+		n++
+	}
+	b.ReportMetric(float64(bytesOf(b, h.cfg.LedgerPath))/float64(n), "file-B/op")
+}
+
+// fill fills a ledger with a household of fifty devices: so many look-ups, a
+// fifth as many flows, over a week. NETCURTAIN_LEDGER keeps it between runs.
+func fill(tb testing.TB, lookups int) (h *house) {
+	dir := os.Getenv("NETCURTAIN_LEDGER")
+	if dir == "" {
+		dir = tb.TempDir()
+	}
+	_, err := os.Stat(dir + "/ledger.db")
+	h = open(tb, dir, func(c *store.Config) { c.Bytes, c.MemoryBytes = 4<<30, 64<<20 })
+	if err == nil {
+		h.advance(7 * 24 * time.Hour)
+		return h
+	}
+	g := newTraffic(1, 50, 20_000)
+	entries := lookups * 6 / 5
+	step := 7 * 24 * time.Hour / time.Duration(entries)
+	for i := range entries {
+		h.advance(step)
+		h.rec.Record(g.entry(h.now()))
+		if i%20_000 == 0 {
+			if err := h.Flush(context.Background()); err != nil {
+				tb.Fatal(err)
+			}
+		}
+	}
+	if err := h.Flush(context.Background()); err != nil {
+		tb.Fatal(err)
+	}
+	h.advance(start.Add(7 * 24 * time.Hour).Sub(h.now()))
+	return h
+}
+
+// BenchmarkQueries asks what pages ask. NETCURTAIN_LOOKUPS says of how many
+// look-ups; the figure to hold is below 100 ms at five million.
+func BenchmarkQueries(b *testing.B) {
+	lookups := 200_000
+	if s := os.Getenv("NETCURTAIN_LOOKUPS"); s != "" {
+		var err error
+		if lookups, err = strconv.Atoi(s); err != nil {
+			b.Fatal(err)
+		}
+	}
+	h := fill(b, lookups)
+	day, week := h.now().Add(-24*time.Hour), h.now().Add(-7*24*time.Hour)
+	one := deviceID(7)
+	for _, q := range []struct {
+		name string
+		ask  func(ctx context.Context) (int, error)
+	}{
+		{"totals of a day", func(ctx context.Context) (int, error) { r, err := h.Totals(ctx, day); return len(r), err }},
+		{"totals of a week", func(ctx context.Context) (int, error) { r, err := h.Totals(ctx, week); return len(r), err }},
+		{"destinations of a day", func(ctx context.Context) (int, error) { r, err := h.Destinations(ctx, one, day); return len(r), err }},
+		{"destinations of a week", func(ctx context.Context) (int, error) { r, err := h.Destinations(ctx, one, week); return len(r), err }},
+		{"newest look-ups", func(ctx context.Context) (int, error) { r, err := h.Lookups(ctx, journal.Filter{}); return len(r), err }},
+		{"a device's last blocks", func(ctx context.Context) (int, error) {
+			r, err := h.Lookups(ctx, journal.Filter{Device: one, Blocked: true, Limit: 20})
+			return len(r), err
+		}},
+		{"blocks of a day, tenth page", func(ctx context.Context) (int, error) {
+			f := journal.Filter{Blocked: true, Since: day}
+			var n int
+			for range 10 {
+				r, err := h.Lookups(ctx, f)
+				if err != nil || len(r) == 0 {
+					return n, err
+				}
+				n, f.Before = len(r), r[len(r)-1].ID
+			}
+			return n, nil
+		}},
+		{"readable flows of a device", func(ctx context.Context) (int, error) {
+			r, err := h.Flows(ctx, journal.Filter{Device: one, Readable: true})
+			return len(r), err
+		}},
+		{"flows of a device in a past hour", func(ctx context.Context) (int, error) {
+			r, err := h.Flows(ctx, journal.Filter{Device: one, Since: week.Add(30 * time.Hour), Until: week.Add(31 * time.Hour)})
+			return len(r), err
+		}},
+		{"blocks of a device that has none", func(ctx context.Context) (int, error) {
+			r, err := h.Lookups(ctx, journal.Filter{Device: devices.ID("nobody"), Blocked: true})
+			return len(r) + 1, err
+		}},
+	} {
+		b.Run(q.name, func(b *testing.B) {
+			for b.Loop() {
+				if n, err := q.ask(b.Context()); err != nil || n == 0 {
+					b.Fatalf("%d rows, %v", n, err)
+				}
+			}
+		})
+	}
+}
