@@ -153,7 +153,7 @@ func (c demoCmd) live(ctx context.Context, io std, all []scene.Persona, page fil
 		say("%-8s %-6s %-34s %s", o.Persona, o.Act.Verb, o.Act.Host, o.Text)
 	}
 	for _, p := range all {
-		d := &scene.Device{Persona: p, Host: house.Devices[p.Name], Roots: in.Roots()}
+		d := &scene.Device{Persona: p, Host: house.Devices[p.Name], Roots: in.Roots(), Addr: in.Addr}
 		g.Go(func() error { return d.Run(world, report) })
 	}
 	fmt.Fprintf(io.err, `

@@ -40,7 +40,9 @@ type Device struct {
 	Persona Persona
 	Host    *netlab.Host
 	Roots   *x509.CertPool
-	V6      bool // prefer IPv6 for connections
+	V6      bool // use IPv6 for connections
+	// Addr knows the addresses that are built into the device.
+	Addr func(dnsname.Name) netip.Addr
 }
 
 // Run does each act in its rhythm until ctx ends and reports every outcome.
@@ -76,7 +78,17 @@ func (d *Device) Run(ctx context.Context, report func(Outcome)) error {
 func (d *Device) Do(ctx context.Context, a Act) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, 8*time.Second)
 	defer cancel()
-	addr, rcode, err := d.Lookup(ctx, a.Host, a.Via)
+	var addr netip.Addr
+	var rcode int
+	var err error
+	if a.Direct {
+		addr = d.Addr(a.Host)
+		if d.V6 {
+			addr = six(addr)
+		}
+	} else {
+		addr, rcode, err = d.Lookup(ctx, a.Host, a.Via)
+	}
 	switch {
 	case err != nil:
 		return "", fmt.Errorf("looking up: %w", err)
@@ -174,6 +186,9 @@ func (d *Device) http(ctx context.Context, a Act, addr netip.Addr) (string, erro
 	defer c.Close()
 	if a.Verb == "https" {
 		conf := &tls.Config{ServerName: string(a.Host), RootCAs: d.Roots, NextProtos: []string{"http/1.1"}}
+		for n := 1400; n < a.Hello; n += 9 { // a hello has some 1400 bytes without them
+			conf.NextProtos = append(conf.NextProtos, fmt.Sprintf("x-pad-%02d", n/9%100))
+		}
 		if a.TLS12 {
 			conf.MaxVersion = tls.VersionTLS12
 		}

@@ -38,6 +38,8 @@ type Act struct {
 	Up                    int        // bytes of body to send
 	Down                  int        // bytes of body to ask for
 	TLS12                 bool
+	Direct                bool   // its address is built in: nothing is looked up
+	Hello                 int    // https: pad the ClientHello to at least so many bytes
 	User, Password, Topic string // mqtt
 	Line                  int
 }
@@ -55,6 +57,8 @@ var verbs = []string{"lookup", "http", "https", "quic", "mqtt", "ntp"}
 //	every 6s  lookup ads.example.com via 8.8.8.8
 //	every 9s  http   api.example.com/v1/hello?id=7 up 300 down 4k
 //	every 9s  https  api.example.com up 2k down 40k tls1.2
+//	every 9s  http   api.example.com direct
+//	every 9s  https  api.example.com hello 1700
 //	every 9s  quic   video.example.com down 100k
 //	every 9s  mqtt   mqtt.example.com user plug password secret topic state
 //	every 60s ntp    time.example.com
@@ -114,6 +118,9 @@ func (p *Persona) read(words []string, line int) (err error) {
 	return err
 }
 
+// ParseAct reads what stands behind "every 6s" in a persona.
+func ParseAct(words ...string) (Act, error) { return parseAct(append([]string{"1s"}, words...)) }
+
 func parseAct(words []string) (a Act, err error) {
 	if len(words) < 3 {
 		return a, fmt.Errorf("every needs a time, a verb and a host: every 6s lookup example.com")
@@ -131,8 +138,9 @@ func parseAct(words []string) (a Act, err error) {
 		return a, err
 	}
 	for rest := words[3:]; len(rest) > 0; {
-		if rest[0] == "tls1.2" {
-			a.TLS12 = true
+		if rest[0] == "tls1.2" || rest[0] == "direct" {
+			a.TLS12 = a.TLS12 || rest[0] == "tls1.2"
+			a.Direct = a.Direct || rest[0] == "direct"
 			rest = rest[1:]
 			continue
 		}
@@ -146,6 +154,8 @@ func parseAct(words []string) (a Act, err error) {
 			a.Up, err = size(v)
 		case "down":
 			a.Down, err = size(v)
+		case "hello":
+			a.Hello, err = size(v)
 		case "user":
 			a.User = v
 		case "password":
@@ -153,7 +163,7 @@ func parseAct(words []string) (a Act, err error) {
 		case "topic":
 			a.Topic = v
 		default:
-			err = fmt.Errorf("%q is not known: via, up, down, tls1.2, user, password or topic is needed", k)
+			err = fmt.Errorf("%q is not known: via, up, down, tls1.2, direct, hello, user, password or topic is needed", k)
 		}
 		if err != nil {
 			return a, err

@@ -44,7 +44,7 @@ func TestParseNamesLineAndRemedy(t *testing.T) {
 		"colour red":                             `x:1: "colour" is not known: device, mac, address, kind, mode, log or every is needed`,
 		"every 1ms lookup a.example":             `x:1: every "1ms": a time of at least 100ms is needed`,
 		"every 1s http a.example down lots":      `x:1: size "lots": bytes such as 300 or 40k are needed`,
-		"every 1s lookup a.example over 8.8.8.8": `x:1: "over" is not known: via, up, down, tls1.2, user, password or topic is needed`,
+		"every 1s lookup a.example over 8.8.8.8": `x:1: "over" is not known: via, up, down, tls1.2, direct, hello, user, password or topic is needed`,
 		"device a\nmac 02:00:00:00:00:01\n":      "x: a persona needs at least device, mac and address",
 		"every 1s https":                         "x:1: every needs a time, a verb and a host: every 6s lookup example.com",
 		"device a b":                             "x:1: device needs one value",
@@ -77,7 +77,7 @@ func TestEveryActWorksInAPlainHouse(t *testing.T) {
 	<-ready
 	<-ready
 	for _, p := range all {
-		d := &scene.Device{Persona: p, Host: h.Devices[p.Name], Roots: in.Roots()}
+		d := &scene.Device{Persona: p, Host: h.Devices[p.Name], Roots: in.Roots(), Addr: in.Addr}
 		for _, a := range p.Acts {
 			for _, d.V6 = range []bool{false, true} {
 				if a.Via.IsValid() && d.V6 {
