@@ -138,7 +138,7 @@ func (k *Kernel) Alive(ctx context.Context, s Service) error {
 			return ErrHandoverBlocked
 		}
 	}
-	if err := refresh("alive", ports(s)); err != nil {
+	if err := k.refresh("alive", ports(s)); err != nil {
 		return fmt.Errorf("enforce: keeping %s alive: %w", s, err)
 	}
 	if k.beats.beat(s, k.now()) {
@@ -154,16 +154,12 @@ func (k *Kernel) Dead(ctx context.Context, s Service) error {
 		return err
 	}
 	k.beats.stop(s)
-	c, err := nftables.New()
-	if err != nil {
-		return err
-	}
 	set, elems := liveSet("alive"), ports(s)
-	// Added first, for deleting what is not there is an error.
-	if err := errors.Join(c.SetAddElements(set, elems), c.SetDeleteElements(set, elems)); err != nil {
-		return err
-	}
-	if err := flush(c); err != nil {
+	err := k.live.batch(func(c *nftables.Conn) error {
+		// Added first, for deleting what is not there is an error.
+		return errors.Join(c.SetAddElements(set, elems), c.SetDeleteElements(set, elems))
+	})
+	if err != nil {
 		return fmt.Errorf("enforce: taking traffic from %s: %w", s, err)
 	}
 	k.log.Info("the kernel leaves traffic alone", "service", s.String())
@@ -203,7 +199,7 @@ func (k *Kernel) Block(ctx context.Context, blocks ...Block) error {
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			if err := refresh(name, part); err != nil {
+			if err := k.refresh(name, part); err != nil {
 				return fmt.Errorf("enforce: blocking %d addresses: %w", len(part), err)
 			}
 			k.metrics.blocks.Add(float64(len(part)))
@@ -220,16 +216,50 @@ func blockKey(mac devices.MAC, a netip.Addr) []byte {
 
 // refresh adds elements or renews their time. Kernels before 6.12 do not renew
 // what is added again, so it goes out and in within one transaction.
-func refresh(set string, elems []nftables.SetElement) error {
-	c, err := nftables.New()
-	if err != nil {
-		return err
-	}
+func (k *Kernel) refresh(set string, elems []nftables.SetElement) error {
 	s := liveSet(set)
-	if err := errors.Join(c.SetAddElements(s, elems), c.SetDeleteElements(s, elems), c.SetAddElements(s, elems)); err != nil {
-		return err
+	return k.live.batch(func(c *nftables.Conn) error {
+		return errors.Join(c.SetAddElements(s, elems), c.SetDeleteElements(s, elems), c.SetAddElements(s, elems))
+	})
+}
+
+// liveConn is the connection for what lives in sets. It stays open: closing one
+// that has deleted something waits for the kernel to clean up, some 15 ms.
+type liveConn struct {
+	mu sync.Mutex
+	c  *nftables.Conn
+}
+
+// batch sends what fill puts in as one transaction.
+func (l *liveConn) batch(fill func(*nftables.Conn) error) (err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.c == nil {
+		if l.c, err = nftables.New(nftables.AsLasting()); err != nil {
+			return mend(err)
+		}
 	}
-	return flush(c)
+	err = fill(l.c)
+	if err == nil {
+		err = flush(l.c)
+	}
+	if err != nil { // answers may be left unread: begin anew
+		_ = l.c.CloseLasting()
+		l.c = nil
+	}
+	return err
+}
+
+// Close frees what the Kernel holds open. It leaves the kernel as it is: see Release.
+func (k *Kernel) Close() error {
+	k.live.mu.Lock()
+	defer k.live.mu.Unlock()
+	if k.live.c == nil {
+		return nil
+	}
+	c := k.live.c
+	k.live.c = nil
+	return c.CloseLasting()
 }
 
 func liveSet(name string) *nftables.Set {

@@ -32,8 +32,8 @@ type Config struct {
 }
 
 // Kernel makes the kernel obey one Desired at a time. It works on the network
-// namespace of the thread that calls it. Its methods may be called from several
-// goroutines.
+// namespace of the thread that calls it, always the same one. Its methods may be
+// called from several goroutines.
 type Kernel struct {
 	log     *slog.Logger
 	now     func() time.Time
@@ -48,6 +48,7 @@ type Kernel struct {
 	cut  struct{ text, listing string } // as rendered, and as nft then listed it
 
 	beats heartbeat
+	live  liveConn
 }
 
 // applied is what the kernel was last told.

@@ -177,6 +177,18 @@ func sortedLines(s string) string {
 	return strings.Join(sorted(strings.Split(s, "\n"), strings.Compare), "\n")
 }
 
+// TestWithoutIPv6: a house whose owner switched IPv6 off is served all the same.
+func TestWithoutIPv6(t *testing.T) {
+	t.Parallel()
+	l, _ := withResolvers(t)
+	l.sh("sysctl -q net.ipv6.conf.all.disable_ipv6=1")
+	l.in(func() error { return Release(t.Context()) })
+	l.set(wanted())
+	l.alive(ServiceDNS)
+	l.expect("IPv4 alone", l.tv, "udp", google4, 53, "ours")
+	l.in(func() error { return Release(t.Context()) })
+}
+
 // TestOldKernel: without zones and tproxy the rest still stands.
 func TestOldKernel(t *testing.T) {
 	t.Parallel()

@@ -256,7 +256,7 @@ func TestFixedSourcePort(t *testing.T) {
 				}
 			}
 			if death == "killed" {
-				ours = l.serve(l.router, "ours", 5300, routerAddrs...)
+				l.serve(l.router, "ours", 5300, routerAddrs...)
 				l.serve(l.router, "ours", 5301, routerAddrs...)
 			} else {
 				ours.hung.Store(false)

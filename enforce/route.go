@@ -85,8 +85,10 @@ func removeRoute(number int) error {
 	return nil
 }
 
+// noIPv6 tells a kernel without IPv6, or one where it is switched off (EACCES;
+// a lack of rights is EPERM).
 func noIPv6(err error) bool {
-	return errors.Is(err, syscall.EAFNOSUPPORT) || errors.Is(err, syscall.EOPNOTSUPP)
+	return errors.Is(err, syscall.EAFNOSUPPORT) || errors.Is(err, syscall.EOPNOTSUPP) || errors.Is(err, syscall.EACCES)
 }
 
 func mendRoute(err error) error {
