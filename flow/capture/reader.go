@@ -98,6 +98,9 @@ func (r *Reader) openPcap(br *bufio.Reader) error {
 	}
 	r.next = func() ([]byte, gopacket.CaptureInfo, layers.LinkType, error) {
 		data, ci, err := src.ZeroCopyReadPacketData()
+		if err == io.EOF && ci.CaptureLength > 0 {
+			err = io.ErrUnexpectedEOF // between a record's head and its packet
+		}
 		return data, ci, link, err
 	}
 	return nil
