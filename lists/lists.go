@@ -79,6 +79,9 @@ type Lists struct {
 	sources []Source
 	status  map[string]Status
 	reload  []reload
+	// interrupt ends the downloads under way, so that a reload need not wait for
+	// a slow server; nil when there are none.
+	interrupt context.CancelFunc
 
 	index *blocklist.Index // of Run's goroutine: the one in force
 }
@@ -196,7 +199,8 @@ func (l *Lists) Run(ctx context.Context) error {
 }
 
 // Reload takes over another set of sources: what is at hand is in force when it
-// returns, downloads follow. A bad set is refused and the old one stays.
+// returns, downloads follow; downloads under way are broken off. A bad set is
+// refused and the old one stays. It waits for Run.
 func (l *Lists) Reload(ctx context.Context, sources []Source) error {
 	if err := l.check(sources); err != nil {
 		return err
@@ -204,6 +208,9 @@ func (l *Lists) Reload(ctx context.Context, sources []Source) error {
 	r := reload{sources: sources, done: make(chan error, 1)}
 	l.mu.Lock()
 	l.reload = append(l.reload, r)
+	if l.interrupt != nil {
+		l.interrupt()
+	}
 	l.mu.Unlock()
 	l.poke()
 	select {
@@ -240,6 +247,19 @@ func (l *Lists) takeReloads(ctx context.Context) {
 }
 
 func (l *Lists) updateOnline(ctx context.Context) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	l.mu.Lock()
+	if len(l.reload) > 0 {
+		cancel() // it came before it could interrupt us
+	}
+	l.interrupt = cancel
+	l.mu.Unlock()
+	defer func() {
+		l.mu.Lock()
+		l.interrupt = nil
+		l.mu.Unlock()
+	}()
 	if err := l.update(ctx, online); err != nil && ctx.Err() == nil {
 		l.log.Error("the list index cannot be made; the old one stays", "err", err)
 	}

@@ -258,6 +258,30 @@ func TestReload(t *testing.T) {
 	}
 }
 
+func TestReloadDoesNotWaitForASlowServer(t *testing.T) {
+	asked, release := make(chan struct{}, 10), make(chan struct{})
+	web := httptest.NewTLSServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		asked <- struct{}{}
+		select {
+		case <-r.Context().Done():
+		case <-release:
+		}
+	}))
+	t.Cleanup(func() { close(release); web.Close() })
+	h := start(t, Config{Dir: t.TempDir(), Transport: web.Client().Transport, Sources: []Source{{Name: "slow", URL: web.URL}}})
+	h.next()
+	<-asked
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if err := h.Reload(ctx, []Source{{Name: "slow", URL: web.URL}, {Name: "starter", Text: []byte("||ads.example^")}}); err != nil {
+		t.Fatal(err)
+	}
+	if got := blocked(h.next(), "ads.example"); got != "ads.example by starter" {
+		t.Errorf("blocked: %s", got)
+	}
+	<-asked // and the slow server is asked again
+}
+
 func TestFilesStayBelowTheirFolder(t *testing.T) {
 	root, outside := t.TempDir(), t.TempDir()
 	if err := os.WriteFile(filepath.Join(outside, "secret"), []byte("secret.example\n"), 0o600); err != nil {
