@@ -48,14 +48,21 @@ func (f *filter) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg)
 		return f.refuse(w, r, dns.RcodeRefused, dns.ExtendedErrorCodeOther, "the name is too long once written out")
 	}
 	l := &lookup{filter: f, w: w, r: r, q: q, name: name, client: client, start: f.cfg.Now(), device: f.device(client)}
-	return dns.RcodeSuccess, l.serve(ctx)
+	if err := l.serve(ctx); err != nil {
+		// Not returned: CoreDNS would write it, with the name, to standard error.
+		f.log.Debug("answering a look-up", "err", err)
+	}
+	return dns.RcodeSuccess, nil
 }
 
 func (f *filter) refuse(w dns.ResponseWriter, r *dns.Msg, rcode int, code uint16, why string) (int, error) {
 	f.metrics.lookups.WithLabelValues("refused", "").Inc()
-	m := new(dns.Msg).SetRcode(r, rcode)
+	m := reply(r, rcode)
 	explain(m, r, code, why)
-	return dns.RcodeSuccess, w.WriteMsg(m)
+	if err := w.WriteMsg(m); err != nil {
+		f.log.Debug("refusing a look-up", "err", err)
+	}
+	return dns.RcodeSuccess, nil
 }
 
 // device is who asks from client. A client that nobody knows is judged as a
@@ -94,8 +101,10 @@ type lookup struct {
 
 func (l *lookup) serve(ctx context.Context) error {
 	if l.device.Mode == devices.ModeOff { // neither filtered nor seen
-		_, err := l.pass(ctx, l.w)
-		return err
+		if rcode, _ := l.pass(ctx, l.w); !plugin.ClientWrite(rcode) {
+			return l.w.WriteMsg(l.unanswered())
+		}
+		return nil
 	}
 	l.dest = l.describe(l.name)
 	v := l.decide(policy.LayerDNS, l.name, l.q.Qtype, netip.Addr{})
@@ -115,9 +124,14 @@ func (l *lookup) serve(ctx context.Context) error {
 	if err != nil {
 		l.log.Debug("no upstream answered", "name", l.name, "err", err)
 	}
-	m := new(dns.Msg).SetRcode(l.r, dns.RcodeServerFailure)
+	return l.write(l.unanswered(), v, policy.LayerDNS)
+}
+
+// unanswered is the reply when nobody below could give one.
+func (l *lookup) unanswered() *dns.Msg {
+	m := reply(l.r, dns.RcodeServerFailure)
 	explain(m, l.r, dns.ExtendedErrorCodeNoReachableAuthority, "no upstream resolver answered")
-	return l.write(m, v, policy.LayerDNS)
+	return m
 }
 
 // pass hands the question to the rest of the chain, without the options that
