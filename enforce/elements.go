@@ -99,14 +99,14 @@ var ErrHandoverBlocked = errors.New("enforce: a firewall drops what is handed to
 	"let packets with the mark 0x01000000/0x01000000 in (nft insert rule inet filter input meta mark and 0x01000000 != 0 accept), then restart netcurtain")
 
 // handoverBlocked compares how many connections were handed over with how many arrived.
-func handoverBlocked() (bool, error) {
-	c, err := nftables.New()
+func (k *Kernel) handoverBlocked() (bool, error) {
+	var objs []nftables.Obj
+	err := k.live.batch(func(c *nftables.Conn) (err error) {
+		objs, err = c.GetNamedObjects(table(mainTable))
+		return err
+	})
 	if err != nil {
 		return false, err
-	}
-	objs, err := c.GetNamedObjects(table(mainTable))
-	if err != nil {
-		return false, mend(err)
 	}
 	packets := make(map[string]uint64)
 	for _, o := range objs {
@@ -130,7 +130,7 @@ func (k *Kernel) Alive(ctx context.Context, s Service) error {
 		return err
 	}
 	if s != ServiceDNS {
-		blocked, err := handoverBlocked()
+		blocked, err := k.handoverBlocked()
 		if err != nil {
 			return fmt.Errorf("enforce: keeping %s alive: %w", s, err)
 		}
@@ -230,7 +230,7 @@ type liveConn struct {
 	c  *nftables.Conn
 }
 
-// batch sends what fill puts in as one transaction.
+// batch sends what fill puts in as one transaction, if anything.
 func (l *liveConn) batch(fill func(*nftables.Conn) error) (err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -239,8 +239,7 @@ func (l *liveConn) batch(fill func(*nftables.Conn) error) (err error) {
 			return mend(err)
 		}
 	}
-	err = fill(l.c)
-	if err == nil {
+	if err = mend(fill(l.c)); err == nil {
 		err = flush(l.c)
 	}
 	if err != nil { // answers may be left unread: begin anew
