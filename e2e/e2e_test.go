@@ -1,0 +1,481 @@
+//go:build linux
+
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/miekg/dns"
+	"github.com/rogpeppe/go-internal/testscript"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/netcurtain/netcurtain/internal/netlab"
+	"github.com/netcurtain/netcurtain/internal/netlab/labtest"
+	"github.com/netcurtain/netcurtain/internal/netlab/scene"
+)
+
+// TestStories runs every story of testdata with the binary built from this tree.
+//
+// In a story, besides testscript's own commands:
+//
+//	house FILE...            a house with these personas (files of the story), router and internet; no Netcurtain yet
+//	world NAME...            further names that the internet knows; before house
+//	netcurtain [FILE]        start the daemon with these settings on top of the test's, and wait until it is well
+//	netcurtain! REGEXP       start it, expecting that it ends with an error that matches
+//	signal KILL|STOP|…       signal the daemon
+//	act DEVICE VERB …        one act of a persona; its outcome is the command's stdout
+//	act6 DEVICE VERB …       the same over IPv6
+//	within 5s act …          repeat a command until its outcome matches the regexp that ends the line
+//	steady DEVICE NAME 8s    look NAME up each second from one source port; prints each answer with its time
+//	api GET PATH             ask the control socket; stdout is the JSON
+//	router CMD…, on DEVICE CMD…   run a program there
+//	rawfiles REGEXP          fail if the bytes of any database file match
+func TestStories(t *testing.T) {
+	labtest.NeedRoot(t)
+	bin := t.TempDir()
+	build := exec.Command("go", "build", "-o", filepath.Join(bin, "netcurtain"), "../cmd/netcurtain")
+	build.Env = append(os.Environ(), "GOFLAGS=-tags=netgo,osusergo,sqlite_omit_load_extension")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("building the binary: %v\n%s", err, out)
+	}
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata",
+		Setup: func(env *testscript.Env) error {
+			dir, err := os.MkdirTemp("/run", "nc-e2e-") // short: it holds a socket
+			if err != nil {
+				return err
+			}
+			s := &story{dir: dir, t: env.T().(testing.TB), daemon: nil}
+			env.Values["story"] = s
+			env.Defer(func() { s.close() })
+			env.Setenv("PATH", bin+":"+os.Getenv("PATH"))
+			env.Setenv("NETCURTAIN_SOCKET", filepath.Join(dir, "control.sock"))
+			env.Setenv("STATE", dir)
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"world":       withStory((*story).world),
+			"house":       withStory((*story).house),
+			"netcurtain":  withStory((*story).netcurtain),
+			"netcurtain!": withStory((*story).refuses),
+			"signal":      withStory((*story).signal),
+			"act":         withStory((*story).act),
+			"act6":        withStory((*story).act6),
+			"within":      withStory((*story).within),
+			"steady":      withStory((*story).steady),
+			"api":         withStory((*story).api),
+			"router":      withStory((*story).router),
+			"on":          withStory((*story).on),
+			"rawfiles":    withStory((*story).rawfiles),
+		},
+	})
+}
+
+func withStory(fn func(*story, *testscript.TestScript, []string) error) func(*testscript.TestScript, bool, []string) {
+	return func(ts *testscript.TestScript, neg bool, args []string) {
+		err := fn(ts.Value("story").(*story), ts, args)
+		switch {
+		case err != nil && !neg:
+			ts.Fatalf("%v", err)
+		case err == nil && neg:
+			ts.Fatalf("it worked, and should not")
+		case err != nil:
+			ts.Logf("[failed as it should: %v]", err)
+		}
+	}
+}
+
+// story is one running house.
+type story struct {
+	t         testing.TB
+	dir       string
+	extra     []string
+	lab       *netlab.House
+	devices   map[string]*scene.Device
+	stop      context.CancelFunc
+	servers   *errgroup.Group
+	daemon    *exec.Cmd
+	ended     chan struct{}
+	daemonLog bytes.Buffer
+}
+
+func (s *story) close() {
+	if s.daemon != nil {
+		_ = s.daemon.Process.Signal(syscall.SIGCONT)
+		_ = s.daemon.Process.Signal(syscall.SIGTERM)
+		select {
+		case <-s.ended:
+		case <-time.After(10 * time.Second):
+			s.t.Errorf("the daemon did not stop within 10 s")
+			_ = s.daemon.Process.Kill()
+			<-s.ended
+		}
+		if s.t.Failed() {
+			s.t.Logf("the daemon's log:\n%s", s.daemonLog.String())
+		}
+	}
+	if s.stop != nil {
+		s.stop()
+		if err := s.servers.Wait(); err != nil {
+			s.t.Errorf("the made-up internet: %v", err)
+		}
+	}
+	if err := os.RemoveAll(s.dir); err != nil {
+		s.t.Error(err)
+	}
+}
+
+func (s *story) world(_ *testscript.TestScript, names []string) error {
+	s.extra = append(s.extra, names...)
+	return nil
+}
+
+func (s *story) house(ts *testscript.TestScript, files []string) error {
+	var all []scene.Persona
+	for _, f := range files {
+		p, err := scene.Parse(strings.NewReader(ts.ReadFile(f)), f)
+		if err != nil {
+			return err
+		}
+		all = append(all, p)
+	}
+	for _, n := range s.extra { // names that only acts of the story use
+		a, err := scene.ParseAct("lookup", n)
+		if err != nil {
+			return err
+		}
+		all = append(all, scene.Persona{Acts: []scene.Act{a}})
+	}
+	in, err := scene.NewInternet(all)
+	if err != nil {
+		return err
+	}
+	all = all[:len(files)]
+	plan := netlab.Plan{Internet: in.Addrs()}
+	for _, p := range all {
+		plan.Devices = append(plan.Devices, netlab.DevicePlan{Name: p.Name, Number: p.Number, MAC: p.MAC})
+	}
+	s.lab = labtest.House(s.t, plan)
+	s.devices = map[string]*scene.Device{}
+	for _, p := range all {
+		s.devices[p.Name] = &scene.Device{Persona: p, Host: s.lab.Devices[p.Name], Roots: in.Roots(), Addr: in.Addr}
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	s.stop = stop
+	s.servers, ctx = errgroup.WithContext(ctx)
+	ready := make(chan struct{}, 2)
+	router := &scene.Router{Host: s.lab.Router, Leases: all}
+	s.servers.Go(func() error { return in.Run(ctx, s.lab.Internet, func() { ready <- struct{}{} }) })
+	s.servers.Go(func() error { return router.Run(ctx, func() { ready <- struct{}{} }) })
+	for range 2 {
+		select {
+		case <-ready:
+		case <-ctx.Done():
+			return s.servers.Wait()
+		}
+	}
+	if err := os.WriteFile(filepath.Join(s.dir, "resolv.conf"), []byte("nameserver "+scene.ProviderDNS.String()+"\n"), 0o600); err != nil {
+		return err
+	}
+	return router.WriteLeases(filepath.Join(s.dir, "dhcp.leases"))
+}
+
+// settings are the test's own paths; a story adds sections and options.
+func (s *story) settings(extra string) string {
+	base := map[string]string{
+		"house": strings.ReplaceAll("\tlist lan 'br-lan'\n\toption state 'DIR/state'\n\toption volatile 'DIR/volatile'\n\toption socket 'DIR/control.sock'\n\tlist leases 'DIR/dhcp.leases'\n", "DIR", s.dir),
+		"dns":   "\tlist resolv '" + s.dir + "/resolv.conf'\n",
+		"store": "\toption flush '1s'\n",
+	}
+	text := extra
+	for section, options := range base {
+		if head := "config " + section + "\n"; strings.Contains(text, head) {
+			text = strings.Replace(text, head, head+options, 1)
+		} else {
+			text += head + options
+		}
+	}
+	return text
+}
+
+func (s *story) start(ts *testscript.TestScript, args []string) error {
+	extra := ""
+	if len(args) > 0 {
+		extra = ts.ReadFile(args[0])
+	}
+	path := filepath.Join(s.dir, "netcurtain")
+	if err := os.WriteFile(path, []byte(s.settings(extra)), 0o600); err != nil {
+		return err
+	}
+	bin, err := exec.LookPath(filepath.Join(strings.Split(ts.Getenv("PATH"), ":")[0], "netcurtain"))
+	if err != nil {
+		return err
+	}
+	s.daemonLog.Reset()
+	s.daemon = exec.Command(bin, "run", "--config", path)
+	s.daemon.Env = append(os.Environ(), "PATH="+cmpOr(ts.Getenv("DAEMON_PATH"), os.Getenv("PATH")))
+	s.daemon.Stdout, s.daemon.Stderr = &s.daemonLog, &s.daemonLog
+	if err := s.lab.Router.Do(s.daemon.Start); err != nil {
+		return err
+	}
+	s.ended = make(chan struct{})
+	go func() { _ = s.daemon.Wait(); close(s.ended) }()
+	return nil
+}
+
+func cmpOr(a, b string) string {
+	if a != "" {
+		return a
+	}
+	return b
+}
+
+func (s *story) netcurtain(ts *testscript.TestScript, args []string) error {
+	if err := s.start(ts, args); err != nil {
+		return err
+	}
+	deadline := time.Now().Add(20 * time.Second)
+	for time.Now().Before(deadline) {
+		select {
+		case <-s.ended:
+			return fmt.Errorf("the daemon ended:\n%s", s.daemonLog.String())
+		case <-time.After(100 * time.Millisecond):
+		}
+		out, err := s.ask(ts, "/api/v1/status")
+		if err == nil && regexp.MustCompile(`(?s)"name": ?"dns",\s*"ok": ?true`).MatchString(out) && regexp.MustCompile(`(?s)"name": ?"proxy",\s*"ok": ?true`).MatchString(out) {
+			return nil
+		}
+	}
+	return fmt.Errorf("the house did not get well:\n%s", s.daemonLog.String())
+}
+
+// refuses starts the daemon and expects that it ends by itself, in words.
+func (s *story) refuses(ts *testscript.TestScript, args []string) error {
+	if err := s.start(ts, args[1:]); err != nil {
+		return err
+	}
+	select {
+	case <-s.ended:
+	case <-time.After(15 * time.Second):
+		return errors.New("the daemon runs, and should have refused")
+	}
+	if s.daemon.ProcessState.ExitCode() == 0 {
+		return errors.New("the daemon ended with exit code 0")
+	}
+	defer func() { s.daemon = nil }()
+	return match(args[0], s.daemonLog.String())
+}
+
+func match(pattern, text string) error {
+	re, err := regexp.Compile("(?s)" + pattern)
+	if err != nil {
+		return err
+	}
+	if !re.MatchString(text) {
+		return fmt.Errorf("%q does not match:\n%s", pattern, text)
+	}
+	return nil
+}
+
+func (s *story) signal(_ *testscript.TestScript, args []string) error {
+	sig, ok := map[string]syscall.Signal{"KILL": syscall.SIGKILL, "STOP": syscall.SIGSTOP, "CONT": syscall.SIGCONT, "TERM": syscall.SIGTERM, "HUP": syscall.SIGHUP}[args[0]]
+	if !ok {
+		return fmt.Errorf("signal %q is not known", args[0])
+	}
+	if err := s.daemon.Process.Signal(sig); err != nil {
+		return err
+	}
+	if sig == syscall.SIGKILL || sig == syscall.SIGTERM {
+		select {
+		case <-s.ended:
+		case <-time.After(10 * time.Second):
+			return errors.New("the daemon does not end")
+		}
+		s.daemon = nil
+	}
+	return nil
+}
+
+func (s *story) act(ts *testscript.TestScript, args []string) error  { return s.do(ts, args, false) }
+func (s *story) act6(ts *testscript.TestScript, args []string) error { return s.do(ts, args, true) }
+
+func (s *story) do(ts *testscript.TestScript, args []string, v6 bool) error {
+	text, err := s.outcome(args, v6)
+	if err != nil {
+		text = "error: " + err.Error()
+	}
+	_, err = fmt.Fprintln(ts.Stdout(), text)
+	return err
+}
+
+func (s *story) outcome(args []string, v6 bool) (string, error) {
+	d, ok := s.devices[args[0]]
+	if !ok {
+		return "", fmt.Errorf("no device %q in this house", args[0])
+	}
+	a, err := scene.ParseAct(args[1:]...)
+	if err != nil {
+		return "", err
+	}
+	with := *d
+	with.V6 = v6
+	return with.Do(context.Background(), a)
+}
+
+// within repeats a command each 100 ms until what it prints matches.
+func (s *story) within(ts *testscript.TestScript, args []string) error {
+	patience, err := time.ParseDuration(args[0])
+	if err != nil {
+		return err
+	}
+	pattern, cmd := args[len(args)-1], args[1:len(args)-1]
+	began := time.Now()
+	var last string
+	for {
+		switch cmd[0] {
+		case "act", "act6":
+			if last, err = s.outcome(cmd[1:], cmd[0] == "act6"); err != nil {
+				last = "error: " + err.Error()
+			}
+		case "api":
+			last, err = s.ask(ts, cmd[2])
+		case "router":
+			var out []byte
+			out, err = s.lab.Router.Command(context.Background(), cmd[1], cmd[2:]...).CombinedOutput()
+			last = string(out)
+		default:
+			return fmt.Errorf("within does not know %q", cmd[0])
+		}
+		if err := match(pattern, last); err == nil {
+			ts.Logf("[after %.1f s: %.200s]", time.Since(began).Seconds(), last)
+			return nil
+		}
+		if time.Since(began) > patience {
+			return fmt.Errorf("after %s still: %s (%v)", patience, last, err)
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+}
+
+// steady is a client that never gives its source port up: it asks every second
+// and prints when which answer came.
+func (s *story) steady(ts *testscript.TestScript, args []string) error {
+	d := s.devices[args[0]]
+	patience, err := time.ParseDuration(args[2])
+	if err != nil {
+		return err
+	}
+	server := netip.AddrPortFrom(netlab.RouterLAN4.Addr(), 53)
+	if len(args) > 3 {
+		server = netip.AddrPortFrom(netip.MustParseAddr(args[3]), 53)
+	}
+	var c net.Conn
+	if err := d.Host.Do(func() (err error) {
+		c, err = (&net.Dialer{LocalAddr: &net.UDPAddr{Port: 40000}}).Dial("udp", server.String())
+		return err
+	}); err != nil {
+		return err
+	}
+	defer c.Close()
+	began := time.Now()
+	for time.Since(began) < patience {
+		m := new(dns.Msg).SetQuestion(dns.Fqdn(args[1]), dns.TypeA)
+		_ = c.SetDeadline(time.Now().Add(900 * time.Millisecond))
+		co := &dns.Conn{Conn: c}
+		answer := "no answer"
+		if err := co.WriteMsg(m); err == nil {
+			if r, err := co.ReadMsg(); err == nil && r.Id == m.Id {
+				answer = dns.RcodeToString[r.Rcode]
+			}
+		}
+		fmt.Fprintf(ts.Stdout(), "%.0fs %s\n", time.Since(began).Seconds(), answer)
+		time.Sleep(time.Until(began.Add(time.Since(began).Truncate(time.Second) + time.Second)))
+	}
+	return nil
+}
+
+func (s *story) api(ts *testscript.TestScript, args []string) error {
+	out, err := s.ask(ts, args[1])
+	if err != nil {
+		return err
+	}
+	_, err = io.WriteString(ts.Stdout(), out)
+	return err
+}
+
+func (s *story) ask(ts *testscript.TestScript, path string) (string, error) {
+	client := http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, "unix", ts.Getenv("NETCURTAIN_SOCKET"))
+		},
+	}}
+	resp, err := client.Get("http://house" + path)
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if resp.StatusCode != http.StatusOK {
+		return "", fmt.Errorf("%s: %s", resp.Status, b)
+	}
+	return string(b), err
+}
+
+func (s *story) router(ts *testscript.TestScript, args []string) error {
+	return runOn(ts, s.lab.Router, args)
+}
+
+func (s *story) on(ts *testscript.TestScript, args []string) error {
+	d, ok := s.devices[args[0]]
+	if !ok {
+		return fmt.Errorf("no device %q in this house", args[0])
+	}
+	return runOn(ts, d.Host, args[1:])
+}
+
+func runOn(ts *testscript.TestScript, h *netlab.Host, args []string) error {
+	cmd := h.Command(context.Background(), args[0], args[1:]...)
+	cmd.Stdout, cmd.Stderr, cmd.Dir = ts.Stdout(), ts.Stderr(), ts.Getenv("WORK")
+	return cmd.Run()
+}
+
+// rawfiles looks for what must not be there in the very bytes on the disk.
+func (s *story) rawfiles(_ *testscript.TestScript, args []string) error {
+	re, err := regexp.Compile(args[0])
+	if err != nil {
+		return err
+	}
+	n := 0
+	err = filepath.Walk(s.dir, func(path string, info os.FileInfo, err error) error {
+		if err != nil || !info.Mode().IsRegular() || !strings.Contains(path, ".db") {
+			return err
+		}
+		n++
+		b, err := os.ReadFile(path)
+		if at := re.FindIndex(b); at != nil {
+			return fmt.Errorf("%s holds %q at %s", filepath.Base(path), b[at[0]:at[1]], strconv.Itoa(at[0]))
+		}
+		return err
+	})
+	if err == nil && n < 3 {
+		return fmt.Errorf("only %d database files: is this the right folder?", n)
+	}
+	return err
+}
