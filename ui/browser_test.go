@@ -46,7 +46,7 @@ func browser(t *testing.T) context.Context {
 	if os.Geteuid() == 0 {
 		opts = append(opts, chromedp.NoSandbox)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	t.Cleanup(cancel)
 	ctx, cancelAllocator := chromedp.NewExecAllocator(ctx, opts...)
 	t.Cleanup(cancelAllocator)
@@ -260,6 +260,48 @@ func TestLiveInBrowser(t *testing.T) {
 	}
 	if strings.Contains(text, "private.example") {
 		t.Error("the feed shows where a counted device went")
+	}
+	for _, complaint := range wrong.take() {
+		t.Errorf("the browser complains: %s", complaint)
+	}
+}
+
+// TestHomeRefreshesInBrowser: when something happens, the table of an open
+// home page is fetched again, without a reload and without eval.
+func TestHomeRefreshesInBrowser(t *testing.T) {
+	ctx := browser(t)
+	var wrong complaints
+	wrong.listen(t, ctx)
+	h := family()
+	s, live := newLiveServer(t, h)
+	srv := httptest.NewServer(s.TCP())
+	defer srv.CloseClientConnections()
+	if err := chromedp.Do(ctx, chromedp.Navigate(srv.URL+"/")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := chromedp.Run(ctx, chromedp.Evaluate[bool](`window.same = true`)); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.SetName(ctx, h.devices[4].ID, "Coffee machine"); err != nil {
+		t.Fatal(err)
+	}
+	deadline := time.Now().Add(30 * time.Second)
+	for {
+		live.Record(journal.Entry{At: noon, Device: h.devices[4].ID, Log: devices.LogNames, Lookup: &journal.Lookup{Name: "a.example"}})
+		text, err := chromedp.Run(ctx, chromedp.TextContent("#today"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(text, "Coffee machine") {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the table was not fetched again within 30 s")
+		}
+		time.Sleep(200 * time.Millisecond)
+	}
+	if same, err := chromedp.Run(ctx, chromedp.Evaluate[bool](`window.same === true`)); err != nil || !same {
+		t.Errorf("the page was loaded anew (%v)", err)
 	}
 	for _, complaint := range wrong.take() {
 		t.Errorf("the browser complains: %s", complaint)

@@ -41,6 +41,7 @@ func (s *Server) words() template.FuncMap {
 		"event":      eventWord,
 		"protocol":   protocolWord,
 		"kinds":      kinds,
+		"fresh":      func(t time.Time) bool { return s.cfg.Now().Sub(t) < time.Hour },
 		"either": func(yes bool, one, other string) string {
 			if yes {
 				return one
