@@ -359,6 +359,9 @@ func (s *story) within(ts *testscript.TestScript, args []string) error {
 			var out []byte
 			out, err = s.lab.Router.Command(context.Background(), cmd[1], cmd[2:]...).CombinedOutput()
 			last = string(out)
+		case "on":
+			out, _ := s.devices[cmd[1]].Host.Command(context.Background(), cmd[2], cmd[3:]...).CombinedOutput()
+			last = string(out)
 		default:
 			return fmt.Errorf("within does not know %q", cmd[0])
 		}

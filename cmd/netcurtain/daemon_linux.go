@@ -209,6 +209,10 @@ func (d *daemon) live(ctx context.Context) (err error) {
 	if err := d.recompile(ctx); err != nil {
 		return err
 	}
+	// Before any source listens: connections are only counted from here on.
+	if err := d.apply(ctx); err != nil {
+		return err
+	}
 
 	// The store outlives the rooms that write to the journal, so that nothing of
 	// their last words is lost.
