@@ -46,6 +46,22 @@ func (l *Lists) loadIndex() {
 	l.log.Warn("the list index is unusable and is made anew", "file", path, "err", err)
 }
 
+// dropDamaged lets go of an index whose pages can no longer be read, so that the
+// next update takes nothing over from it and makes all lists anew.
+func (l *Lists) dropDamaged() {
+	if l.index == nil || !l.index.Damaged() {
+		return
+	}
+	l.log.Error("a page of the list index cannot be read; it is made anew")
+	l.index = nil
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for name, st := range l.status {
+		st.Pending = true // and so due, whenever it was last had
+		l.status[name] = st
+	}
+}
+
 func (l *Lists) stillWanted(index *blocklist.Index) bool {
 	for _, info := range index.Lists() {
 		if !slices.ContainsFunc(l.sources, func(s Source) bool { return s.Name == info.Name && s.Allow == info.Allow }) {

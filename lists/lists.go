@@ -171,8 +171,10 @@ func (l *Lists) checkOne(s Source) error {
 // Run brings the index into force that is there, compiles what is at hand, then
 // fetches and refreshes until ctx ends.
 func (l *Lists) Run(ctx context.Context) error {
-	if err := os.MkdirAll(l.cfg.Dir, 0o755); err != nil {
-		return fmt.Errorf("lists: folder for the index: %w", err)
+	for _, dir := range []string{l.cfg.Dir, l.cfg.Scratch} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return fmt.Errorf("lists: folder for the index: %w", err)
+		}
 	}
 	l.removeLeftovers()
 	l.loadIndex()
@@ -190,6 +192,7 @@ func (l *Lists) Run(ctx context.Context) error {
 		case <-l.wake:
 			l.takeReloads(ctx)
 		case <-timer.C:
+			l.dropDamaged()
 			l.updateOnline(ctx)
 			// More often than the interval: files may have changed, and lists fall
 			// due, or failed, at different times.

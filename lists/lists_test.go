@@ -436,6 +436,35 @@ func TestSwappingUnderReaders(t *testing.T) {
 	})
 }
 
+// A mapped file that loses its pages is a SIGBUS for whoever reads it: here by
+// truncation, in a house by flash that wears out.
+func TestLostPagesDoNotEndTheProcess(t *testing.T) {
+	var long strings.Builder
+	for i := range 20000 {
+		fmt.Fprintf(&long, "||n%d.lost.example^\n", i)
+	}
+	dir := t.TempDir()
+	h := start(t, Config{Dir: dir, Interval: 20 * time.Millisecond, Sources: []Source{{Name: "starter", Text: []byte(long.String())}}})
+	x := h.next()
+	if got := blocked(x, "n7.lost.example"); got == "" {
+		t.Fatal("nothing is blocked to begin with")
+	}
+	if err := os.Truncate(filepath.Join(dir, "index"), 0); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 100 {
+		if m, ok := x.Match(dnsname.Name(fmt.Sprintf("n%d.lost.example", i)), 1); ok {
+			t.Fatalf("a rule was read from nowhere: %+v", m)
+		}
+	}
+	if !x.Damaged() {
+		t.Error("the index does not know that it is damaged")
+	}
+	if got := blocked(h.next(), "n7.lost.example"); got != "n7.lost.example by starter" {
+		t.Errorf("after making it anew, blocked: %q", got)
+	}
+}
+
 func gauge(t *testing.T, reg prometheus.Gatherer, name string) float64 {
 	t.Helper()
 	families, err := reg.Gather()

@@ -9,6 +9,7 @@ import (
 	"hash/crc32"
 	"io"
 	"runtime"
+	"runtime/debug"
 	"slices"
 
 	"github.com/netcurtain/netcurtain/internal/dnsname"
@@ -106,8 +107,15 @@ func (b *Builder) Empty(s Source) error {
 }
 
 // Keep takes the list of the same name over from an older index, as it was.
-func (b *Builder) Keep(s Source, old *Index) (Report, error) {
-	rep := Report{List: s.Name}
+// After an error the Builder is of no more use.
+func (b *Builder) Keep(s Source, old *Index) (rep Report, err error) {
+	rep.List = s.Name
+	defer func() {
+		if err != nil && b.broken == nil {
+			b.broken = err
+		}
+	}()
+	defer faultToError(debug.SetPanicOnFault(true), &err)
 	from := slices.IndexFunc(old.lists, func(l ListInfo) bool { return l.Name == s.Name })
 	if from < 0 {
 		return rep, fmt.Errorf("list %q: the older index does not hold it", s.Name)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/bits"
 	"runtime"
+	"runtime/debug"
 	"sync/atomic"
 
 	"github.com/netcurtain/netcurtain/internal/dnsname"
@@ -40,6 +41,8 @@ type Index struct {
 	// texts keeps the text of rules that were just asked for, so that a name
 	// that is blocked every second costs no allocation.
 	texts [256]atomic.Pointer[ruleText]
+
+	damaged atomic.Bool
 }
 
 type ruleText struct {
@@ -51,7 +54,8 @@ type ruleText struct {
 // Open reads an index in place: data must neither change nor go for as long as
 // the Index is reachable. Whoever maps a file releases the mapping when the
 // Index is collected (runtime.AddCleanup), not before. Errors wrap ErrNotIndex.
-func Open(data []byte) (*Index, error) {
+func Open(data []byte) (_ *Index, err error) {
+	defer faultToError(debug.SetPanicOnFault(true), &err)
 	f, err := parseFoot(data)
 	if err != nil {
 		return nil, err
@@ -102,6 +106,10 @@ func (x *Index) Mask(lists ...string) (mask uint64) {
 	return mask
 }
 
+// Damaged reports whether a page of the index could not be read: flash wears out
+// beneath a mapping. Its owner makes the index anew.
+func (x *Index) Damaged() bool { return x.damaged.Load() }
+
 // Match is the rule that decided.
 type Match struct {
 	Allow bool
@@ -113,8 +121,10 @@ type Match struct {
 // Match finds the rule for name in the lists of mask: an allowing one if there
 // is any, else a blocking one; of several, the one with the longest name, in the
 // first list that holds it. ok is false when no rule covers name. It never
-// allocates.
+// allocates. When a page of the index cannot be read any more, no rule is found
+// and Damaged tells.
 func (x *Index) Match(name dnsname.Name, mask uint64) (m Match, ok bool) {
+	defer x.survive(debug.SetPanicOnFault(true), &ok)
 	hasSelf := (x.any[blockSelf]|x.any[allowSelf])&mask != 0
 	hasBelow := (x.any[blockBelow]|x.any[allowBelow])&mask != 0
 	h := uint64(hashStart)

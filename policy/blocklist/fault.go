@@ -1,0 +1,42 @@
+package blocklist
+
+import (
+	"fmt"
+	"runtime/debug"
+)
+
+// A page of a mapped file that cannot be read is a SIGBUS, which by default ends
+// the process, and with it the house's look-ups. debug.SetPanicOnFault makes it a
+// panic of the goroutine that read, and that one can be caught. Anything else
+// that panics is a bug of ours and goes on.
+
+// isFault reports whether a recovered value is a memory fault; the runtime's
+// error for one has the address.
+func isFault(recovered any) bool {
+	_, ok := recovered.(interface{ Addr() uintptr })
+	return ok
+}
+
+// survive is deferred by readers who then find nothing; before is what
+// SetPanicOnFault said.
+func (x *Index) survive(before bool, ok *bool) {
+	debug.SetPanicOnFault(before)
+	if r := recover(); r != nil {
+		if !isFault(r) {
+			panic(r)
+		}
+		x.damaged.Store(true)
+		*ok = false
+	}
+}
+
+// faultToError is deferred by readers who can say what went wrong.
+func faultToError(before bool, err *error) {
+	debug.SetPanicOnFault(before)
+	if r := recover(); r != nil {
+		if !isFault(r) {
+			panic(r)
+		}
+		*err = fmt.Errorf("%w: a page of it cannot be read", ErrNotIndex)
+	}
+}
