@@ -7,6 +7,7 @@ import (
 	"os"
 
 	"github.com/netcurtain/netcurtain/devices"
+	"github.com/netcurtain/netcurtain/journal"
 )
 
 // Erase removes all that was ever written about what one device did: rows,
@@ -18,26 +19,33 @@ import (
 // A file system or a flash translation layer may keep old blocks of its own,
 // which no program can reach.
 func (s *Store) Erase(ctx context.Context, device devices.ID) (rows int64, err error) {
-	return s.erase(ctx, device, false)
+	return s.erase(ctx, erasure{device: device})
 }
 
 // EraseAll does what Erase does, for every device and the house itself.
 func (s *Store) EraseAll(ctx context.Context) (rows int64, err error) {
-	return s.erase(ctx, "", true)
+	return s.erase(ctx, erasure{all: true})
 }
 
-// Forget removes what was written about a device while more was written down
-// than now; offer it when a device's log level falls. It is Erase by another name,
-// since of what was written no part is without names.
+// Forget removes what was written about a device beyond counts, as thoroughly
+// as Erase does, and leaves what would have been written had it been counted
+// from the beginning. Offer it when a device's log level falls.
 func (s *Store) Forget(ctx context.Context, device devices.ID) (rows int64, err error) {
-	return s.Erase(ctx, device)
+	return s.erase(ctx, erasure{device: device, counts: true})
 }
 
-func (s *Store) erase(ctx context.Context, device devices.ID, all bool) (rows int64, err error) {
+// erasure says whose traces go, and which.
+type erasure struct {
+	device devices.ID
+	all    bool // of every device, and of the house
+	counts bool // the counts stay
+}
+
+func (s *Store) erase(ctx context.Context, x erasure) (rows int64, err error) {
 	err = s.asWriter(ctx, func() error {
 		s.drain()
-		rows += s.ledger.discard(device, all)
-		n, err := s.ledger.erase(ctx, device, all)
+		rows += s.ledger.discard(x)
+		n, err := s.ledger.erase(ctx, x)
 		rows += n
 		if err == nil {
 			err = s.scrub(ctx)
@@ -46,7 +54,7 @@ func (s *Store) erase(ctx context.Context, device devices.ID, all bool) (rows in
 			return fmt.Errorf("ledger: %w", err)
 		}
 		if s.memory != nil {
-			n, err := s.memory.erase(ctx, device, all)
+			n, err := s.memory.erase(ctx, x)
 			rows += n
 			if err != nil {
 				return fmt.Errorf("memory: %w", err)
@@ -57,8 +65,8 @@ func (s *Store) erase(ctx context.Context, device devices.ID, all bool) (rows in
 		}
 		return removeQuarantined(s.cfg.LedgerPath)
 	})
-	if err == nil {
-		err = s.eraseAudit(ctx, device, all)
+	if err == nil && !x.counts {
+		err = s.eraseAudit(ctx, x.device, x.all)
 	}
 	if err != nil {
 		return rows, fmt.Errorf("erasing: %w", err)
@@ -66,14 +74,15 @@ func (s *Store) erase(ctx context.Context, device devices.ID, all bool) (rows in
 	return rows, nil
 }
 
-// discardAll empties the batch.
-func (l *ledger) discardAll() int64 { return l.discard("", true) }
-
-// discard takes a device's entries out of the batch.
-func (l *ledger) discard(device devices.ID, all bool) int64 {
+// discard takes entries out of the batch, or their names, and says how many went.
+func (l *ledger) discard(x erasure) int64 {
 	kept := l.batch[:0]
 	for _, e := range l.batch {
-		if !all && e.Device != device {
+		switch {
+		case !x.all && e.Device != x.device:
+			kept = append(kept, e)
+		case x.counts:
+			e.Log = devices.LogCounts
 			kept = append(kept, e)
 		}
 	}
@@ -83,27 +92,59 @@ func (l *ledger) discard(device devices.ID, all bool) int64 {
 	return int64(gone)
 }
 
-func (l *ledger) erase(ctx context.Context, device devices.ID, all bool) (rows int64, err error) {
-	const numbered = "(?2 OR device = (SELECT id FROM device WHERE device = ?1))"
-	err = inTx(ctx, l.db, func(tx *sql.Tx) error {
-		for _, query := range []string{
-			"DELETE FROM flow WHERE " + numbered,
-			"DELETE FROM lookup WHERE " + numbered,
-			"DELETE FROM hour WHERE " + numbered,
-			"DELETE FROM unsaved WHERE ?2 OR device = ?1",
-			"DELETE FROM event WHERE ?2 OR device = ?1 OR ?1 != '' AND instr(text, ?1)",
-		} {
-			done, err := tx.ExecContext(ctx, query, string(device), all)
-			if err != nil {
-				return err
-			}
+// step is one statement of an erasure; counted says whether its rows are told.
+type step struct {
+	query   string
+	counted bool
+}
+
+func (x erasure) run(ctx context.Context, tx *sql.Tx, steps []step) (rows int64, err error) {
+	for _, s := range steps {
+		done, err := tx.ExecContext(ctx, s.query, string(x.device), x.all)
+		if err != nil {
+			return rows, err
+		}
+		if s.counted {
 			n, err := done.RowsAffected()
 			if err != nil {
-				return err
+				return rows, err
 			}
 			rows += n
 		}
-		return nil
+	}
+	return rows, nil
+}
+
+// forgetEvents leaves of a device's events what a counted device's events are
+// (page.event), and nothing that another's event says of it.
+var forgetEvents = []step{
+	{fmt.Sprintf("UPDATE event SET text = '' WHERE device = ?1 AND kind NOT IN ('%s', '%s')", journal.EventNewDevice, journal.EventHealth), false},
+	{"DELETE FROM event WHERE device != ?1 AND ?1 != '' AND instr(text, ?1)", true},
+}
+
+func (l *ledger) erase(ctx context.Context, x erasure) (rows int64, err error) {
+	const whose = "(?2 OR device = (SELECT id FROM device WHERE device = ?1))"
+	steps := []step{
+		{"DELETE FROM flow WHERE " + whose, true},
+		{"DELETE FROM lookup WHERE " + whose, true},
+	}
+	if x.counts {
+		steps = append(steps,
+			step{foldHours + " AND " + whose + foldedHours, false},
+			step{"DELETE FROM hour WHERE destination != 0 AND " + whose, true},
+			step{`INSERT INTO unsaved SELECT day, device, '', protection, sum(bytes_out), sum(bytes_in), sum(flows), sum(lookups), sum(blocked)
+				FROM unsaved WHERE organisation != '' AND device = ?1 GROUP BY day, protection ` + addDay, false},
+			step{"DELETE FROM unsaved WHERE organisation != '' AND device = ?1", false})
+		steps = append(steps, forgetEvents...)
+	} else {
+		steps = append(steps,
+			step{"DELETE FROM hour WHERE " + whose, true},
+			step{"DELETE FROM unsaved WHERE ?2 OR device = ?1", true},
+			step{"DELETE FROM event WHERE ?2 OR device = ?1 OR ?1 != '' AND instr(text, ?1)", true})
+	}
+	err = inTx(ctx, l.db, func(tx *sql.Tx) error {
+		rows, err = x.run(ctx, tx, steps)
+		return err
 	})
 	if err == nil {
 		err = l.sweep(ctx)
@@ -132,26 +173,31 @@ func (s *Store) scrub(ctx context.Context) error {
 	})
 }
 
-func (m *memory) erase(ctx context.Context, device devices.ID, all bool) (rows int64, err error) {
+func (m *memory) erase(ctx context.Context, x erasure) (rows int64, err error) {
+	const whose = "(?2 OR device = (SELECT id FROM device WHERE device = ?1))"
+	var steps []step
+	if x.counts {
+		const none = "(SELECT id FROM organisation WHERE name = '')"
+		steps = append([]step{
+			{"INSERT OR IGNORE INTO organisation (name) VALUES ('')", false},
+			{`INSERT INTO day SELECT day, device, ` + none + `, protection, sum(bytes_out), sum(bytes_in), sum(flows), sum(lookups), sum(blocked)
+				FROM day WHERE organisation != ` + none + ` AND ` + whose + ` GROUP BY day, device, protection ` + addDay, false},
+			{"DELETE FROM day WHERE organisation != " + none + " AND " + whose, true},
+		}, forgetEvents...)
+	} else {
+		steps = []step{
+			{"DELETE FROM day WHERE " + whose, true},
+			{"DELETE FROM event WHERE ?2 OR device = ?1 OR ?1 != '' AND instr(text, ?1)", true},
+		}
+	}
 	err = inTx(ctx, m.db, func(tx *sql.Tx) error {
-		for _, query := range []string{
-			"DELETE FROM day WHERE ?2 OR device = (SELECT id FROM device WHERE device = ?1)",
-			"DELETE FROM event WHERE ?2 OR device = ?1 OR ?1 != '' AND instr(text, ?1)",
-		} {
-			done, err := tx.ExecContext(ctx, query, string(device), all)
-			if err != nil {
-				return err
-			}
-			n, err := done.RowsAffected()
-			if err != nil {
-				return err
-			}
-			rows += n
+		if rows, err = x.run(ctx, tx, steps); err != nil {
+			return err
 		}
 		return m.sweep(ctx, tx)
 	})
-	if err == nil && rows > 0 {
-		_, err = m.db.ExecContext(ctx, "VACUUM")
+	if err == nil {
+		_, err = m.db.ExecContext(ctx, "VACUUM") // stale copies, as in scrub; the file is small
 	}
 	return rows, err
 }

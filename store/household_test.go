@@ -199,13 +199,13 @@ func TestTheHouseholdStaysSmall(t *testing.T) {
 	tell(t, config(dir).HouseholdPath, `WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1500)
 		INSERT INTO audit (at_ms, who, device, what) SELECT i, 'script', '', 'setting k' FROM n`)
 	h := open(t, dir)
-	for i := range 10 {
+	for i := range 60 {
 		must(t, h.SetSetting(t.Context(), "k", fmt.Sprint(i), "script"))
 	}
 	if changes, err := h.Audit(t.Context(), 1<<30); err != nil || len(changes) != 1000 {
 		t.Errorf("%d lines in the audit log, %v", len(changes), err)
 	}
-	if v, ok, err := h.Setting(t.Context(), "k"); v != "9" || !ok || err != nil {
+	if v, ok, err := h.Setting(t.Context(), "k"); v != "59" || !ok || err != nil {
 		t.Errorf("the setting is %q, %v, %v", v, ok, err)
 	}
 	if _, ok, err := h.Setting(t.Context(), "absent"); ok || err != nil {

@@ -529,11 +529,13 @@ func (w *page) roll(e journal.Entry, h hourKey, organisation string, s sum) {
 	}
 }
 
-// addHour adds an hour's sums to those that are there.
-const addHour = `ON CONFLICT DO UPDATE SET bytes_out = bytes_out + excluded.bytes_out, bytes_in = bytes_in + excluded.bytes_in,
-	flows = flows + excluded.flows, lookups = lookups + excluded.lookups, blocked = blocked + excluded.blocked,
-	seen = excluded.seen, verdict = excluded.verdict,
-	first_ms = min(first_ms, excluded.first_ms), last_ms = max(last_ms, excluded.last_ms)`
+// addDay and addHour add a day's or hour's sums to those that are there.
+const (
+	addDay = `ON CONFLICT DO UPDATE SET bytes_out = bytes_out + excluded.bytes_out, bytes_in = bytes_in + excluded.bytes_in,
+		flows = flows + excluded.flows, lookups = lookups + excluded.lookups, blocked = blocked + excluded.blocked`
+	addHour = addDay + `, seen = excluded.seen, verdict = excluded.verdict,
+		first_ms = min(first_ms, excluded.first_ms), last_ms = max(last_ms, excluded.last_ms)`
+)
 
 // sums writes what the entries of the batch add up to.
 func (w *page) sums() error {
@@ -553,9 +555,7 @@ func (w *page) sums() error {
 	}
 	for k, s := range w.days {
 		if err := w.exec(`INSERT INTO unsaved (day, device, organisation, protection, bytes_out, bytes_in, flows, lookups, blocked)
-			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
-			ON CONFLICT DO UPDATE SET bytes_out = bytes_out + excluded.bytes_out, bytes_in = bytes_in + excluded.bytes_in,
-				flows = flows + excluded.flows, lookups = lookups + excluded.lookups, blocked = blocked + excluded.blocked`,
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) `+addDay,
 			k.day, k.device, k.organisation, k.protection, s.out, s.in, s.flows, s.lookups, s.blocked); err != nil {
 			return err
 		}

@@ -133,9 +133,7 @@ func (m *memory) addDay(ctx context.Context, tx *sql.Tx, d dayRow) error {
 		}
 	}
 	_, err := tx.ExecContext(ctx, `INSERT INTO day (day, device, organisation, protection, bytes_out, bytes_in, flows, lookups, blocked)
-		SELECT ?, d.id, o.id, ?, ?, ?, ?, ?, ? FROM device d, organisation o WHERE d.device = ? AND o.name = ?
-		ON CONFLICT DO UPDATE SET bytes_out = bytes_out + excluded.bytes_out, bytes_in = bytes_in + excluded.bytes_in,
-			flows = flows + excluded.flows, lookups = lookups + excluded.lookups, blocked = blocked + excluded.blocked`,
+		SELECT ?, d.id, o.id, ?, ?, ?, ?, ?, ? FROM device d, organisation o WHERE d.device = ? AND o.name = ? `+addDay,
 		d.day, d.protection, d.out, d.in, d.flows, d.lookups, d.blocked, d.device, d.organisation)
 	return err
 }

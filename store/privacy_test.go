@@ -173,6 +173,68 @@ func TestEraseLeavesNothing(t *testing.T) {
 	check("after the stop")
 }
 
+// When a device's level falls, its names can go and its counts stay, as if it
+// had been counted from the beginning.
+func TestForgetLeavesTheCounts(t *testing.T) {
+	dir := t.TempDir()
+	h := open(t, dir)
+	ctx := t.Context()
+	g := newTraffic(1, 1, 1000)
+	g.tag = "forgetme"
+	counted := open(t, t.TempDir())
+	for part := range 4 {
+		var named, counts []journal.Entry
+		for range 1000 {
+			h.advance(2 * time.Second)
+			e := g.entryOf(phone, h.now())
+			named = append(named, e)
+			e.Log = devices.LogCounts
+			counts = append(counts, e)
+		}
+		event := journal.Entry{At: h.now(), Device: phone, Log: devices.LogNames, Event: &journal.Event{Kind: journal.EventFirstContact, Text: "forgetme was called"}}
+		named = append(named, event, lookup(tv, devices.LogNames, h.now(), "tv.example.com", policy.Block))
+		event.Log = devices.LogCounts
+		counts = append(counts, event, lookup(tv, devices.LogNames, h.now(), "tv.example.com", policy.Block))
+		counted.advance(h.now().Sub(counted.now()))
+		counted.record(counts...)
+		if part < 3 {
+			h.record(named...)
+		} else {
+			for _, e := range named { // these still wait when the names are forgotten
+				h.rec.Record(e)
+			}
+		}
+		if part == 1 {
+			must(t, h.Remember(ctx), counted.Remember(ctx))
+		}
+	}
+	if !bytes.Contains(raw(t, dir), []byte("forgetme")) {
+		t.Fatal("nothing planted: the test proves nothing")
+	}
+	if n, err := h.Forget(ctx, phone); err != nil || n < 1000 {
+		t.Fatalf("%d rows, %v", n, err)
+	}
+	must(t, h.Flush(ctx))
+	if bytes.Contains(raw(t, dir), []byte("forgetme")) {
+		t.Error("a name is left")
+	}
+	all := func(h *house) []any {
+		totals, err := h.Totals(ctx, start)
+		must(t, err)
+		days, err := h.Days(ctx, "", start)
+		must(t, err)
+		dests, err := h.Destinations(ctx, phone, start)
+		must(t, err)
+		events, err := h.Events(ctx, journal.Filter{})
+		must(t, err)
+		for i := range events {
+			events[i].ID = 0
+		}
+		return []any{totals, days, dests, events}
+	}
+	equal(t, "what is left", all(h), all(counted))
+}
+
 func TestEraseAllLeavesNoDevice(t *testing.T) {
 	dir := t.TempDir()
 	h := open(t, dir)

@@ -140,10 +140,7 @@ func (l *ledger) dropQuarter(ctx context.Context) (rows int64, err error) {
 		return rows, err
 	}
 	err = inTx(ctx, l.db, func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, `INSERT INTO hour
-			SELECT hour, device, 0, protection, sum(bytes_out), sum(bytes_in), sum(flows), sum(lookups), sum(blocked), 0, 0, min(first_ms), max(last_ms)
-			FROM hour WHERE destination != 0 AND last_ms <= ? GROUP BY hour, device, protection `+addHour, until)
-		if err != nil {
+		if _, err := tx.ExecContext(ctx, foldHours+" AND last_ms <= ?"+foldedHours, until); err != nil {
 			return err
 		}
 		done, err := tx.ExecContext(ctx, "DELETE FROM hour WHERE destination != 0 AND last_ms <= ?", until)
@@ -156,6 +153,15 @@ func (l *ledger) dropQuarter(ctx context.Context) (rows int64, err error) {
 	})
 	return rows, err
 }
+
+// foldHours and foldedHours, around a further condition, add roll-ups to those
+// without a name.
+const (
+	foldHours = `INSERT INTO hour
+		SELECT hour, device, 0, protection, sum(bytes_out), sum(bytes_in), sum(flows), sum(lookups), sum(blocked), 0, 0, min(first_ms), max(last_ms)
+		FROM hour WHERE destination != 0`
+	foldedHours = " GROUP BY hour, device, protection " + addHour
+)
 
 // drop repeats a DELETE until it finds nothing, one transaction each.
 func (l *ledger) drop(ctx context.Context, query string, args ...any) (rows int64, err error) {

@@ -270,7 +270,7 @@ func (s *Store) flush(ctx context.Context) error {
 		return nil
 	}
 	if err := s.heal(ctx); err != nil {
-		s.metrics.dropped.Add(float64(s.ledger.discardAll()))
+		s.metrics.dropped.Add(float64(s.ledger.discard(erasure{all: true})))
 		return err
 	}
 	start := time.Now() // a duration, not a date: the injected clock may stand still

@@ -1,0 +1,77 @@
+package store_test
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/netcurtain/netcurtain/devices"
+	"github.com/netcurtain/netcurtain/journal"
+	"github.com/netcurtain/netcurtain/store"
+)
+
+// written is how many bytes this process gave to write calls.
+func written(t testing.TB) int64 {
+	t.Helper()
+	b, err := os.ReadFile("/proc/self/io")
+	if err != nil {
+		t.Skipf("the kernel does not count writes: %v", err)
+	}
+	for line := range strings.Lines(string(b)) {
+		var n int64
+		if _, err := fmt.Sscanf(line, "wchar: %d", &n); err == nil {
+			return n
+		}
+	}
+	t.Fatalf("no wchar in %s", b)
+	return 0
+}
+
+// Flash wears: a day of fifty devices, with people changing things and two
+// restarts, writes at most 2 MB to it (DESIGN.md §8), also when memory.db is
+// full and the oldest days have to go.
+func TestFlashWear(t *testing.T) {
+	const limit = 2 << 20
+	dir := t.TempDir()
+	g := newTraffic(1, 50, 5000)
+	now := start
+	for day := range 14 {
+		h := open(t, dir, func(c *store.Config) { c.MemoryBytes = 512 << 10 })
+		h.advance(now.Sub(start))
+		var memory, household int64
+		count := func(sum *int64, change func() error) {
+			t.Helper()
+			before := written(t)
+			must(t, change())
+			*sum += written(t) - before
+		}
+		for part := range 3 {
+			batch := make([]journal.Entry, 2000)
+			for i := range batch {
+				h.advance(14 * time.Second)
+				batch[i] = g.entry(h.now())
+			}
+			for range 10 {
+				batch = append(batch, journal.Entry{At: h.now(), Device: tv, Log: devices.LogNames,
+					Event: &journal.Event{Kind: journal.EventFirstContact, Text: "talks to an organisation for the first time, in about so many words"}})
+			}
+			h.record(batch...)
+			// Counts what it writes to the ledger as well, which is on the safe side.
+			count(&memory, func() error { return h.Remember(t.Context()) })
+			for i := range 10 {
+				count(&household, func() error { return h.SetMode(t.Context(), deviceID(i), devices.Mode(1+(i+part+day)%5), "page") })
+			}
+		}
+		now = h.now()
+		h.stop()
+		if day == 0 || day == 13 {
+			t.Logf("day %d: %d kB written to memory.db (%d kB big), %d kB to household.db (%d kB big)", day,
+				memory>>10, bytesOf(t, h.cfg.MemoryPath)>>10, household>>10, bytesOf(t, h.cfg.HouseholdPath)>>10)
+		}
+		if sum := memory + household; sum > limit {
+			t.Errorf("day %d: %d bytes written to flash, at most %d are allowed", day, sum, limit)
+		}
+	}
+}
