@@ -104,7 +104,8 @@ func (c *core) event(e *flow.Event) {
 		if e.Kind == flow.Destroy {
 			return // of an earlier connection, which was recorded
 		}
-		c.end(s) // the ports are used again and the end of the flow before was not heard
+		c.flush(s) // the ports are used again and the end of the flow before was not heard
+		c.flows.Remove(s.Tuple)
 		known = false
 	}
 	if !known {
@@ -152,10 +153,8 @@ func (c *core) lanSide(e *flow.Event) (flow.Tuple, bool) {
 // was recorded before.
 func (c *core) identify(s *running, e *flow.Event) {
 	s.ID = e.ID
-	if old, _, ok := c.flushed.Get(s.Tuple); ok {
-		if old.id == e.ID {
-			s.base = old.counters
-		}
+	if old, _, ok := c.flushed.Get(s.Tuple); ok && old.id == e.ID {
+		s.base = old.counters
 		c.flushed.Remove(s.Tuple)
 		return
 	}
@@ -444,7 +443,7 @@ func (c *core) record(s *running) {
 	if s.log == devices.LogNone {
 		return
 	}
-	if s.base != (flow.Counters{}) && s.base == s.Counters && !s.proxied {
+	if s.base == s.Counters && (s.parts > 0 || s.base != (flow.Counters{}) && !s.proxied) {
 		return // nothing happened that was not recorded before
 	}
 	if s.parts == 0 {
@@ -458,15 +457,21 @@ func (c *core) record(s *running) {
 // must not wait for a stream to end, nor a power cut take its bytes.
 const partEvery = time.Minute
 
-// part records what a running flow did since it was last recorded.
-func (c *core) part(s *running) {
+// maxParts bounds how many running flows are recorded at one sweep: a dump of the
+// kernel's table speaks of all at once, and the journal's readers have their bounds.
+const maxParts = 512
+
+// part records what a running flow did since it was last recorded, and reports
+// whether there was anything.
+func (c *core) part(s *running) bool {
 	known := s.settled || s.conv == nil && c.now.Sub(s.First) > c.cfg.Deadline
 	if !known || s.Counters == s.base || s.parts > 0 && c.now.Sub(s.told) < partEvery {
-		return
+		return false
 	}
 	c.record(s)
 	s.base, s.told = s.Counters, c.now
 	s.parts++
+	return true
 }
 
 // entry is the flow as the journal takes it.
@@ -492,8 +497,14 @@ func less(n, base flow.Count) flow.Count {
 func (c *core) sweep() {
 	c.reading.expire(c.flows, c.now.Add(-c.cfg.Deadline), c.settle)
 	if !c.counting {
+		told := 0
 		for _, s := range c.flows.All() {
-			c.part(s)
+			if told == maxParts {
+				break
+			}
+			if c.part(s) {
+				told++
+			}
 		}
 	}
 	limit := c.now.Add(-c.cfg.Idle)
@@ -529,7 +540,7 @@ func (c *core) carry(p *Carried) {
 	}
 	if s.proxied && (p.Seen.ServerName != s.seen.ServerName || p.Verdict != s.verdict) {
 		c.record(s) // one connection, several sites: each is a flow of its own
-		s.base, s.First = s.Counters, c.now
+		s.base, s.parts, s.First = s.Counters, 0, c.now
 	}
 	c.reading.drop(s)
 	s.settled, s.proxied, s.touched = true, true, c.now

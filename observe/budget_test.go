@@ -1,0 +1,113 @@
+package observe
+
+import (
+	"net/netip"
+	"runtime"
+	"testing"
+	"time"
+
+	"github.com/netcurtain/netcurtain/flow"
+	"github.com/netcurtain/netcurtain/journal"
+)
+
+func budgetCore(t testing.TB, devs Devices) *core {
+	t.Helper()
+	o, err := New(Config{Devices: devs, Record: &book{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.core.now = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	return o.core
+}
+
+// The hot path's budget: nothing is allocated for a packet or an event of a flow
+// that is known, nor for what waits in a queue that has been used before.
+func TestAllocationBudget(t *testing.T) {
+	c := budgetCore(t, house())
+	p := flow.Packet{MAC: macTV, Tuple: tvWeb, Flags: flow.ACK, Length: 1500, Payload: request("a.example")}
+	c.packet(&p) // settles at once: the request is whole
+	e := flow.Event{Kind: flow.Update, ID: 1, Tuple: tvWeb, Counters: count(1)}
+	if n := testing.AllocsPerRun(1000, func() { c.packet(&p) }); n != 0 {
+		t.Errorf("a packet of a known flow costs %v allocations, 0 are allowed", n)
+	}
+	if n := testing.AllocsPerRun(1000, func() { e.Counters.Orig.Bytes++; c.event(&e) }); n != 0 {
+		t.Errorf("an event of a known flow costs %v allocations, 0 are allowed", n)
+	}
+
+	o, err := New(Config{Devices: house(), Record: &book{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var spare batch
+	o.core.now = c.now
+	if n := testing.AllocsPerRun(1000, func() {
+		for range 8 {
+			o.Packet(p)
+			o.Event(e)
+		}
+		<-o.inbox.wake
+		full := o.inbox.take(spare)
+		o.core.takeIn(&full)
+		spare = full.emptied()
+	}); n > 0 {
+		t.Errorf("a batch of eight packets and events costs %v allocations, 0 are allowed", n)
+	}
+}
+
+// BenchmarkPacket is a packet of a flow whose first bytes have been read.
+func BenchmarkPacket(b *testing.B) {
+	c := budgetCore(b, house())
+	p := flow.Packet{MAC: macTV, Tuple: tvWeb, Flags: flow.ACK, Length: 1500, Payload: request("a.example")}
+	c.packet(&p)
+	b.ReportAllocs()
+	for b.Loop() {
+		c.packet(&p)
+	}
+}
+
+// BenchmarkNewFlow is a whole short life: event, request, answer, end.
+func BenchmarkNewFlow(b *testing.B) {
+	c := budgetCore(b, house())
+	c.cfg.Record = nowhere{}
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		t := tvWeb
+		t.SrcPort = uint16(i)
+		e := flow.Event{Kind: flow.New, ID: uint32(i + 1), Tuple: t}
+		c.event(&e)
+		c.packet(&flow.Packet{MAC: macTV, Tuple: t, Flags: flow.ACK, Length: 1500, Payload: request("a.example")})
+		c.packet(&flow.Packet{Tuple: t.Reverse(), Flags: flow.ACK, Length: 1500, Payload: answer()})
+		e.Kind, e.Counters = flow.Destroy, count(1)
+		c.event(&e)
+	}
+}
+
+// BenchmarkRunningFlows reports what 20,000 running, named flows hold in memory.
+// The bound of the whole is 12 MB.
+func BenchmarkRunningFlows(b *testing.B) {
+	const flows = 20_000
+	req := request("www.some-longer-name.example")
+	for b.Loop() {
+		var before, after runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&before)
+		c := budgetCore(b, house())
+		for i := range flows {
+			t := flow.NewTuple(flow.TCP, netip.AddrPortFrom(netip.MustParseAddr("192.168.1.10"), uint16(i)),
+				netip.AddrPortFrom(netip.AddrFrom4([4]byte{203, 0, 113, byte(i % 50)}), 80))
+			e := flow.Event{Kind: flow.New, ID: uint32(i + 1), Tuple: t}
+			c.event(&e)
+			c.packet(&flow.Packet{MAC: macTV, Tuple: t, Flags: flow.ACK, Length: 1500, Payload: req})
+			c.packet(&flow.Packet{Tuple: t.Reverse(), Flags: flow.ACK, Length: 1500, Payload: answer()})
+		}
+		runtime.GC()
+		runtime.ReadMemStats(&after)
+		b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/1e6, "MB")
+		b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/flows, "octets/flow")
+		runtime.KeepAlive(c)
+	}
+}
+
+type nowhere struct{}
+
+func (nowhere) Record(journal.Entry) {}

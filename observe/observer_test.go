@@ -1,0 +1,722 @@
+package observe
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/netcurtain/netcurtain/atlas"
+	"github.com/netcurtain/netcurtain/devices"
+	"github.com/netcurtain/netcurtain/flow"
+	"github.com/netcurtain/netcurtain/flow/dissect"
+	"github.com/netcurtain/netcurtain/internal/dnsname"
+	"github.com/netcurtain/netcurtain/journal"
+	"github.com/netcurtain/netcurtain/policy"
+)
+
+// The house of these tests: a television at .10, a phone at .20 that is only
+// counted, a lamp at .30 that is not written down, a box at .40 that is left alone.
+var (
+	macTV    = devices.MAC{2, 0, 0x5e, 0, 0x53, 10}
+	macPhone = devices.MAC{2, 0, 0x5e, 0, 0x53, 20}
+	macLamp  = devices.MAC{2, 0, 0x5e, 0, 0x53, 30}
+	macBox   = devices.MAC{2, 0, 0x5e, 0, 0x53, 40}
+	router   = netip.MustParseAddr("192.168.1.1")
+	wan      = netip.MustParseAddr("198.51.100.1")
+)
+
+type registry map[netip.Addr]devices.Device
+
+func house() registry {
+	r := registry{}
+	for addr, d := range map[string]devices.Device{
+		"192.168.1.10": {ID: "tv", MACs: []devices.MAC{macTV}, Log: devices.LogNames, Mode: devices.ModeProtect},
+		"192.168.1.20": {ID: "phone", MACs: []devices.MAC{macPhone}, Log: devices.LogCounts, Mode: devices.ModeProtect},
+		"192.168.1.30": {ID: "lamp", MACs: []devices.MAC{macLamp}, Log: devices.LogNone, Mode: devices.ModeProtect},
+		"192.168.1.40": {ID: "box", MACs: []devices.MAC{macBox}, Log: devices.LogNames, Mode: devices.ModeOff},
+		"2001:db8::10": {ID: "tv", MACs: []devices.MAC{macTV}, Log: devices.LogNames, Mode: devices.ModeProtect},
+	} {
+		r[netip.MustParseAddr(addr)] = d
+	}
+	return r
+}
+
+func (r registry) ByAddr(a netip.Addr) (devices.Device, bool) { d, ok := r[a]; return d, ok }
+
+func (r registry) ByMAC(m devices.MAC) (devices.Device, bool) {
+	for _, d := range r {
+		if slices.Contains(d.MACs, m) {
+			return d, true
+		}
+	}
+	return devices.Device{}, false
+}
+
+// book is a journal that remembers.
+type book struct {
+	mu  sync.Mutex
+	all []journal.Entry
+}
+
+func (b *book) Record(e journal.Entry) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.all = append(b.all, e)
+}
+
+func (b *book) flows() (out []journal.Entry) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, e := range b.all {
+		if e.Flow != nil {
+			out = append(out, e)
+		}
+	}
+	return out
+}
+
+func (b *book) events() (out []string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, e := range b.all {
+		if e.Event != nil {
+			out = append(out, string(e.Device)+" "+e.Event.Text)
+		}
+	}
+	return out
+}
+
+// blocking is a policy that blocks names below ads.example and the address 203.0.113.66.
+type blocking struct{}
+
+func (blocking) Decide(q policy.Query) policy.Verdict {
+	if q.Name.IsAtOrBelow("ads.example") && q.Name != "" || q.Addr == netip.MustParseAddr("203.0.113.66") {
+		return policy.Verdict{Action: policy.Block, Reason: policy.ReasonList, Rule: "ads.example", List: "test"}
+	}
+	return policy.Verdict{}
+}
+
+type cuts struct {
+	mu  sync.Mutex
+	all []Cut
+	err error
+}
+
+func (c *cuts) Block(_ context.Context, b Cut) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.all = append(c.all, b)
+	return c.err
+}
+
+func (c *cuts) taken() []Cut {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.all)
+}
+
+func ends(src, dst string, p flow.Proto) flow.Tuple {
+	return flow.NewTuple(p, netip.MustParseAddrPort(src), netip.MustParseAddrPort(dst))
+}
+
+var tvWeb = ends("192.168.1.10:4000", "203.0.113.1:80", flow.TCP)
+
+func request(host string) []byte {
+	return []byte("GET / HTTP/1.1\r\nHost: " + host + "\r\nUser-Agent: tv\r\n\r\n")
+}
+
+func answer() []byte { return []byte("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n") }
+
+// live runs an Observer inside a bubble of its own time, lets the test speak to
+// it, ends it and returns what was recorded.
+func live(t *testing.T, change func(*Config), test func(o *Observer)) *book {
+	t.Helper()
+	b := &book{}
+	synctest.Test(t, func(t *testing.T) {
+		cfg := Config{Devices: house(), Record: b, Own: func(a netip.Addr) bool { return a == router || a == wan }}
+		if change != nil {
+			change(&cfg)
+		}
+		o, err := New(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- o.Run(ctx) }()
+		time.Sleep(time.Minute) // what runs now did not run before we did
+		test(o)
+		synctest.Wait()
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("Run: %v", err)
+		}
+	})
+	return b
+}
+
+func count(n uint64) flow.Counters {
+	return flow.Counters{Orig: flow.Count{Packets: n, Bytes: 100 * n}, Reply: flow.Count{Packets: 2 * n, Bytes: 1000 * n}}
+}
+
+func TestFlowFromEventsAndPackets(t *testing.T) {
+	b := live(t, func(c *Config) { c.Atlas = described{} }, func(o *Observer) {
+		start := time.Now()
+		o.Event(flow.Event{Kind: flow.New, ID: 7, Tuple: tvWeb, At: time.Now()})
+		o.Packet(flow.Packet{At: time.Now(), MAC: macTV, Tuple: tvWeb, Seq: 1, Flags: flow.ACK, Length: 120, Payload: request("Api.Maker.Example:80")})
+		o.Packet(flow.Packet{At: time.Now(), Tuple: tvWeb.Reverse(), Seq: 1, Flags: flow.ACK, Length: 80, Payload: answer()})
+		time.Sleep(10 * time.Second)
+		o.Event(flow.Event{Kind: flow.Update, ID: 7, Tuple: tvWeb, Counters: count(1), At: time.Now()})
+		time.Sleep(10 * time.Second)
+		o.Event(flow.Event{Kind: flow.Destroy, ID: 7, Tuple: tvWeb, Counters: count(3), At: time.Now(), Stop: start.Add(15 * time.Second)})
+	})
+	flows := b.flows()
+	if len(flows) != 2 || flows[0].Flow.Part != 0 || flows[1].Flow.Part != 1 || flows[0].Flow.Counters != count(1) {
+		t.Fatalf("recorded %+v, want one flow in two parts", flows)
+	}
+	e := flows[1] // the end; the beginning was told before
+	f := e.Flow
+	if e.Device != "tv" || e.Log != devices.LogNames || devices.MAC(f.MAC) != macTV || f.Inbound {
+		t.Errorf("device %q at level %v with MAC %v", e.Device, e.Log, devices.MAC(f.MAC))
+	}
+	if f.Name != "api.maker.example" || f.NameSource != flow.NameFromHost {
+		t.Errorf("name %q from %v", f.Name, f.NameSource)
+	}
+	if f.Seen.App != "http" || f.Seen.Protection != flow.Readable || f.Destination.Organisation != "Maker" {
+		t.Errorf("seen %+v, destination %+v", f.Seen, f.Destination)
+	}
+	if f.Counters != count(2) || f.Last.Sub(f.First) != 15*time.Second {
+		t.Errorf("counters %+v over %v", f.Counters, f.Last.Sub(f.First))
+	}
+}
+
+type described struct{}
+
+func (described) Describe(n dnsname.Name, _ netip.Addr) atlas.Destination {
+	if n.IsAtOrBelow("maker.example") {
+		return atlas.Destination{Organisation: "Maker"}
+	}
+	return atlas.Destination{}
+}
+
+func TestNamePrecedence(t *testing.T) {
+	far := netip.MustParseAddr("203.0.113.1")
+	for _, tc := range []struct {
+		name  string
+		learn func(o *Observer)
+		seen  []byte
+		want  string
+		from  flow.NameSource
+	}{
+		{"nothing is known", func(*Observer) {}, []byte("\x00\x01\x02"), "", flow.NameFromAddress},
+		{"another device asked", func(o *Observer) { o.Learn("phone", "other.example", far, time.Minute) }, []byte("\x00"), "other.example", flow.NameFromDNSAny},
+		{"this device asked", func(o *Observer) {
+			o.Learn("tv", "own.example", far, time.Minute)
+			o.Learn("phone", "other.example", far, time.Minute)
+		}, []byte("\x00"), "own.example", flow.NameFromDNSDevice},
+		{"Host wins", func(o *Observer) { o.Learn("tv", "own.example", far, time.Minute) }, request("host.example"), "host.example", flow.NameFromHost},
+		{"an address is no Host", func(o *Observer) { o.Learn("tv", "own.example", far, time.Minute) }, request("203.0.113.1"), "own.example", flow.NameFromDNSDevice},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			b := live(t, nil, func(o *Observer) {
+				tc.learn(o)
+				o.Event(flow.Event{Kind: flow.New, ID: 1, Tuple: tvWeb})
+				o.Packet(flow.Packet{MAC: macTV, Tuple: tvWeb, Payload: tc.seen})
+			})
+			f := b.flows()[0].Flow
+			if f.Name != tc.want || f.NameSource != tc.from {
+				t.Errorf("name %q from %v, want %q from %v", f.Name, f.NameSource, tc.want, tc.from)
+			}
+		})
+	}
+}
+
+// The outer name of an encrypted hello is not the site's: what DNS said is
+// better, and nothing is better than a wrong name.
+func TestOuterNameIsNotTheSite(t *testing.T) {
+	outer := dissect.Result{App: "tls", ServerName: "front.example", NameFrom: "sni", TLS: &dissect.TLS{ECH: true}}
+	for _, learned := range []string{"", "site.example"} {
+		b := live(t, nil, func(o *Observer) {
+			if learned != "" {
+				o.Learn("tv", dnsname.Name(learned), tvWeb.DstAddr(), time.Minute)
+				synctest.Wait()
+			}
+			o.Proxied(Carried{Tuple: tvWeb, MAC: macTV, Seen: outer})
+		})
+		if f := b.flows()[0].Flow; f.Name != learned || f.Seen.ServerName != "front.example" {
+			t.Errorf("name %q with %q learned", f.Name, learned)
+		}
+	}
+}
+
+// What the kernel tracks is not all a device's talk with the world.
+func TestWhoseFlow(t *testing.T) {
+	ev := func(src, dst string) flow.Event {
+		return flow.Event{Kind: flow.Destroy, ID: 1, Tuple: ends(src, dst, flow.UDP), Counters: count(1)}
+	}
+	forwarded := ev("203.0.113.9:5000", "198.51.100.1:8080")
+	forwarded.Reply = ends("192.168.1.10:80", "203.0.113.9:5000", flow.UDP)
+	for _, tc := range []struct {
+		name  string
+		event flow.Event
+		want  string
+	}{
+		{"a device to the world", ev("192.168.1.10:4000", "203.0.113.1:443"), "tv 192.168.1.10:4000 > 203.0.113.1:443"},
+		{"a device by a public address", ev("[2001:db8::10]:4000", "[2001:db8:1::1]:443"), "tv [2001:db8::10]:4000 > [2001:db8:1::1]:443"},
+		{"a device that nobody knows", ev("192.168.1.99:4000", "203.0.113.1:443"), "192.168.1.99 192.168.1.99:4000 > 203.0.113.1:443"},
+		{"a look-up at the router", ev("192.168.1.10:4000", "192.168.1.1:53"), ""},
+		{"the router itself", ev("198.51.100.1:4000", "203.0.113.1:443"), ""},
+		{"to everybody", ev("192.168.1.10:5353", "224.0.0.251:5353"), ""},
+		{"neither end ours", ev("203.0.113.1:443", "203.0.113.2:443"), ""},
+		{"not written down", ev("192.168.1.30:4000", "203.0.113.1:443"), ""},
+		{"left alone", ev("192.168.1.40:4000", "203.0.113.1:443"), ""},
+		{"a forwarded port", forwarded, "tv 203.0.113.9:5000 > 192.168.1.10:80 inbound"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			b := live(t, nil, func(o *Observer) { o.Event(tc.event) })
+			got := ""
+			for _, e := range b.flows() {
+				got = string(e.Device) + " " + e.Flow.Tuple.SrcAddrPort().String() + " > " + e.Flow.Tuple.DstAddrPort().String()
+				if e.Flow.Inbound {
+					got += " inbound"
+				}
+			}
+			if got != tc.want {
+				t.Errorf("recorded %q, want %q", got, tc.want)
+			}
+		})
+	}
+}
+
+// Every byte is recorded once: not again after a restart, nor after a flow had to
+// leave a full table, nor when its ports are used again.
+func TestBytesAreRecordedOnce(t *testing.T) {
+	sum := func(b *book) (n uint64) {
+		for _, e := range b.flows() {
+			n += e.Flow.Counters.Orig.Bytes
+		}
+		return n
+	}
+	event := func(kind flow.Kind, id uint32, port string, n uint64) flow.Event {
+		return flow.Event{Kind: kind, ID: id, Tuple: ends("192.168.1.10:"+port, "203.0.113.1:443", flow.TCP), Counters: count(n), At: time.Now()}
+	}
+	t.Run("a full table", func(t *testing.T) {
+		b := live(t, func(c *Config) { c.Flows = 1 }, func(o *Observer) {
+			o.Event(event(flow.Update, 1, "1001", 5)) // from before, but we were there
+			o.Event(event(flow.Update, 2, "1002", 7))
+			o.Event(event(flow.Destroy, 1, "1001", 6))
+			o.Event(event(flow.Destroy, 2, "1002", 7))
+		})
+		if got := sum(b); got != 1300 {
+			t.Errorf("%d bytes recorded, want 1300", got)
+		}
+	})
+	t.Run("silence, then more", func(t *testing.T) {
+		b := live(t, nil, func(o *Observer) {
+			o.Event(event(flow.Update, 1, "1001", 5))
+			time.Sleep(2 * time.Hour)
+			o.Event(event(flow.Update, 1, "1001", 9))
+		})
+		if got := sum(b); got != 900 || len(b.flows()) != 2 {
+			t.Errorf("%d bytes in %d flows, want 900 in 2", got, len(b.flows()))
+		}
+	})
+	t.Run("the same ports again", func(t *testing.T) {
+		b := live(t, nil, func(o *Observer) {
+			o.Event(event(flow.Update, 1, "1001", 5))
+			o.Event(event(flow.New, 2, "1001", 0))
+			o.Event(event(flow.Destroy, 2, "1001", 3))
+			o.Event(event(flow.Destroy, 1, "1001", 5))
+		})
+		if got := sum(b); got != 800 {
+			t.Errorf("%d bytes recorded, want 800", got)
+		}
+	})
+	t.Run("it ran before us", func(t *testing.T) {
+		b := live(t, nil, func(o *Observer) {
+			old := event(flow.Update, 1, "1001", 5)
+			old.Start = time.Now().Add(-time.Hour)
+			o.Event(old)
+			o.Event(event(flow.Destroy, 1, "1001", 9))
+		})
+		if got := sum(b); got != 400 {
+			t.Errorf("%d bytes recorded, want the 400 since we began", got)
+		}
+	})
+}
+
+// A packet may come before its event, and the guess who opened may be wrong;
+// connection tracking is believed.
+func TestTrackingCorrectsTheOpener(t *testing.T) {
+	tuple := ends("192.168.1.10:3074", "203.0.113.1:40000", flow.UDP)
+	b := live(t, nil, func(o *Observer) {
+		o.Packet(flow.Packet{At: time.Now(), Tuple: tuple.Reverse(), Payload: []byte("\x01")})
+		synctest.Wait()
+		o.Event(flow.Event{Kind: flow.New, ID: 1, Tuple: tuple, At: time.Now()})
+		o.Event(flow.Event{Kind: flow.Destroy, ID: 1, Tuple: tuple, Counters: count(1), At: time.Now()})
+	})
+	flows := b.flows()
+	if len(flows) != 1 || flows[0].Flow.Tuple != tuple || flows[0].Flow.Inbound || flows[0].Flow.Counters != count(1) {
+		t.Errorf("recorded %+v", flows)
+	}
+}
+
+func TestBlocking(t *testing.T) {
+	for _, tc := range []struct {
+		name string
+		say  func(o *Observer)
+		cuts []Cut
+		want policy.Verdict
+	}{
+		{
+			"by Host, once it is read",
+			func(o *Observer) {
+				o.Event(flow.Event{Kind: flow.New, ID: 1, Tuple: tvWeb})
+				o.Packet(flow.Packet{MAC: macTV, Tuple: tvWeb, Payload: request("x.ads.example")})
+			},
+			[]Cut{{"tv", macTV, tvWeb.DstAddr(), tvWeb, time.Hour}},
+			policy.Verdict{Action: policy.Block, Reason: policy.ReasonList, Rule: "ads.example", List: "test"},
+		},
+		{
+			"by what the device was told, before a byte is seen",
+			func(o *Observer) {
+				o.Learn("tv", "ads.example", tvWeb.DstAddr(), time.Minute)
+				o.Event(flow.Event{Kind: flow.New, ID: 1, Tuple: tvWeb})
+			},
+			[]Cut{{"tv", macTV, tvWeb.DstAddr(), tvWeb, time.Hour}},
+			policy.Verdict{Action: policy.Block, Reason: policy.ReasonList, Rule: "ads.example", List: "test"},
+		},
+		{
+			"never when the address also carries what is allowed",
+			func(o *Observer) {
+				o.Learn("tv", "video.example", tvWeb.DstAddr(), time.Minute)
+				o.Event(flow.Event{Kind: flow.New, ID: 1, Tuple: tvWeb})
+				o.Packet(flow.Packet{MAC: macTV, Tuple: tvWeb, Payload: request("x.ads.example")})
+			},
+			nil,
+			policy.Verdict{Action: policy.Allow, Noted: true, Reason: policy.ReasonList, Rule: "ads.example", List: "test"},
+		},
+		{
+			"another hour, another site on the address",
+			func(o *Observer) {
+				o.Learn("tv", "video.example", tvWeb.DstAddr(), time.Minute)
+				time.Sleep(2 * time.Hour)
+				o.Event(flow.Event{Kind: flow.New, ID: 1, Tuple: tvWeb})
+				o.Packet(flow.Packet{MAC: macTV, Tuple: tvWeb, Payload: request("x.ads.example")})
+			},
+			[]Cut{{"tv", macTV, tvWeb.DstAddr(), tvWeb, time.Hour}},
+			policy.Verdict{Action: policy.Block, Reason: policy.ReasonList, Rule: "ads.example", List: "test"},
+		},
+		{
+			"nothing that is allowed",
+			func(o *Observer) {
+				o.Event(flow.Event{Kind: flow.New, ID: 1, Tuple: tvWeb})
+				o.Packet(flow.Packet{MAC: macTV, Tuple: tvWeb, Payload: request("video.example")})
+			},
+			nil, policy.Verdict{},
+		},
+		{
+			"what the proxy carries was decided there",
+			func(o *Observer) {
+				o.Proxied(Carried{Tuple: tvWeb, MAC: macTV, Verdict: policy.Verdict{Action: policy.Allow},
+					Seen: dissect.Result{App: "http", ServerName: "x.ads.example", NameFrom: "host"}})
+			},
+			nil, policy.Verdict{Action: policy.Allow},
+		},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			c := &cuts{}
+			b := live(t, func(cfg *Config) { cfg.Decide, cfg.Block = blocking{}, c }, tc.say)
+			if diff := cmp.Diff(tc.cuts, c.taken(), cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" {
+				t.Errorf("cuts (-want +got):\n%s", diff)
+			}
+			if got := b.flows()[len(b.flows())-1].Flow.Verdict; got != tc.want {
+				t.Errorf("verdict %+v, want %+v", got, tc.want)
+			}
+		})
+	}
+}
+
+func TestFailedBlockIsCounted(t *testing.T) {
+	reg := prometheus.NewPedanticRegistry()
+	c := &cuts{err: errors.New("no such table")}
+	live(t, func(cfg *Config) { cfg.Decide, cfg.Block, cfg.Metrics = blocking{}, c, reg }, func(o *Observer) {
+		o.Event(flow.Event{Kind: flow.New, ID: 1, Tuple: ends("192.168.1.10:1", "203.0.113.66:9", flow.UDP)})
+	})
+	if got := values(t, reg, "netcurtain_observe_blocks_total"); got["failed"] != 1 || len(got) != 1 {
+		t.Errorf("blocks by result: %v, want one that failed", got)
+	}
+}
+
+// values gathers one metric, by the value of its only label.
+func values(t *testing.T, reg *prometheus.Registry, name string) map[string]float64 {
+	t.Helper()
+	families, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := map[string]float64{}
+	for _, f := range families {
+		if f.GetName() != name {
+			continue
+		}
+		for _, m := range f.GetMetric() {
+			out[m.GetLabel()[0].GetValue()] = m.GetCounter().GetValue()
+		}
+	}
+	return out
+}
+
+// A rare event is told once per device and destination, and names the destination
+// only where names may be written down.
+func TestRareEvents(t *testing.T) {
+	login := []byte("GET / HTTP/1.1\r\nHost: cam.example\r\nAuthorization: Basic dTpw\r\n\r\n")
+	b := live(t, nil, func(o *Observer) {
+		for port := range 3 {
+			for _, src := range []string{"192.168.1.10", "192.168.1.20", "192.168.1.30"} {
+				tuple := flow.NewTuple(flow.TCP, netip.AddrPortFrom(netip.MustParseAddr(src), uint16(4000+port)), netip.MustParseAddrPort("203.0.113.1:80"))
+				o.Event(flow.Event{Kind: flow.New, ID: uint32(port + 1), Tuple: tuple})
+				o.Packet(flow.Packet{Tuple: tuple, Payload: login})
+			}
+		}
+		dot := ends("192.168.1.10:4000", "203.0.113.5:853", flow.TCP)
+		o.Packet(flow.Packet{MAC: macTV, Tuple: dot, Payload: []byte("\x00")})
+		inside := ends("192.168.1.10:4000", "192.168.1.20:853", flow.TCP)
+		o.Packet(flow.Packet{MAC: macTV, Tuple: inside, Payload: []byte("\x00")})
+	})
+	want := []string{
+		"tv sent a credential that anybody on the way could read (http-basic): cam.example",
+		"phone sent a credential that anybody on the way could read (http-basic)",
+		"tv asked a resolver outside the house over TLS (DoT): 203.0.113.5",
+	}
+	if diff := cmp.Diff(want, b.events()); diff != "" {
+		t.Errorf("events (-want +got):\n%s", diff)
+	}
+}
+
+func TestSideDoor(t *testing.T) {
+	for _, tc := range []struct {
+		proto flow.Proto
+		port  uint16
+		seen  dissect.Result
+		why   policy.Reason
+		want  string
+	}{
+		{flow.UDP, 53, dissect.Result{App: "dns"}, 0, "asked a resolver outside the house"},
+		{flow.UDP, 53, dissect.Result{App: "wireguard"}, 0, ""},
+		{flow.UDP, 853, dissect.Result{App: "quic"}, 0, "asked a resolver outside the house over QUIC (DoQ)"},
+		{flow.TCP, 443, dissect.Result{ServerName: "dns.google"}, 0, "asked a resolver outside the house over HTTPS (DoH)"},
+		{flow.TCP, 443, dissect.Result{ServerName: "mozilla.cloudflare-dns.com"}, 0, "asked a resolver outside the house over HTTPS (DoH)"},
+		{flow.TCP, 443, dissect.Result{ServerName: "xdns.google"}, 0, ""},
+		{flow.TCP, 443, dissect.Result{ServerName: "unlisted.example"}, policy.ReasonSideDoor, "asked a resolver outside the house over HTTPS (DoH)"},
+		{flow.TCP, 443, dissect.Result{}, 0, ""},
+	} {
+		if got := sideDoor(tc.proto, tc.port, &tc.seen, tc.why); got != tc.want {
+			t.Errorf("sideDoor(%v, %d, %q) = %q, want %q", tc.proto, tc.port, tc.seen.ServerName, got, tc.want)
+		}
+	}
+}
+
+// A flow whose first bytes never complete is judged after the deadline by what
+// came, and no more than the bound are read at once.
+func TestConversationsAreBounded(t *testing.T) {
+	hello := []byte{0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3} // the beginning of a long ClientHello
+	packet := func(o *Observer, port uint16) {
+		tuple := flow.NewTuple(flow.TCP, netip.AddrPortFrom(netip.MustParseAddr("192.168.1.10"), port), netip.MustParseAddrPort("203.0.113.1:443"))
+		o.Packet(flow.Packet{MAC: macTV, Tuple: tuple, Seq: 1, Flags: flow.ACK, Payload: hello})
+	}
+	live(t, func(c *Config) { c.Conversations = 10 }, func(o *Observer) {
+		for port := range uint16(100) {
+			packet(o, 1000+port)
+		}
+		synctest.Wait()
+		if got := o.core.reading.open; got != 10 {
+			t.Errorf("%d conversations open, want 10", got)
+		}
+		if got := len(o.core.reading.queue); got > 100 {
+			t.Errorf("%d entries in the queue of 10 conversations", got)
+		}
+		time.Sleep(7 * time.Second)
+		synctest.Wait()
+		if got := o.core.reading.open; got != 0 {
+			t.Errorf("%d conversations open after the deadline", got)
+		}
+	})
+}
+
+// Nothing that comes in waits: when nobody empties the queues, they fill to
+// their bounds and the rest is counted.
+func TestQueuesAreBounded(t *testing.T) {
+	reg := prometheus.NewPedanticRegistry()
+	o, err := New(Config{Record: &book{}, Metrics: reg}) // nobody runs it
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range maxEvents + 5 {
+		o.Event(flow.Event{Kind: flow.Update})
+	}
+	for range maxEvents {
+		o.Event(flow.Event{Kind: flow.Destroy}) // finds room that updates did not take
+	}
+	for range maxPackets + 3 {
+		o.Packet(flow.Packet{Payload: make([]byte, 100)})
+	}
+	for range maxLearned + 2 {
+		o.Learn("tv", "a.example", router, time.Minute)
+	}
+	for range maxCarried + 1 {
+		o.Proxied(Carried{})
+	}
+	// Updates fill half of the room for events, ends the other half.
+	want := map[string]float64{"event": 5 + maxEvents - maxUpdates + maxUpdates, "packet": 3, "name": 2, "carried": 1}
+	if diff := cmp.Diff(want, values(t, reg, "netcurtain_observe_dropped_messages_total")); diff != "" {
+		t.Errorf("dropped (-want +got):\n%s", diff)
+	}
+}
+
+func TestLive(t *testing.T) {
+	live(t, nil, func(o *Observer) {
+		o.Event(flow.Event{Kind: flow.Update, ID: 1, Tuple: tvWeb, Counters: count(4), At: time.Now()})
+		o.Event(flow.Event{Kind: flow.New, ID: 2, Tuple: ends("192.168.1.30:1", "203.0.113.1:443", flow.TCP)})
+		synctest.Wait()
+		all, err := o.Live(context.Background())
+		if err != nil || len(all) != 1 || all[0].Device != "tv" || all[0].Flow.Counters != count(4) {
+			t.Errorf("Live = %+v, %v", all, err)
+		}
+	})
+	o, err := New(Config{Record: &book{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := o.Live(ctx); err == nil {
+		t.Error("Live answered though nobody runs")
+	}
+}
+
+func TestNewRefuses(t *testing.T) {
+	if _, err := New(Config{}); err == nil || !strings.Contains(err.Error(), "Recorder") {
+		t.Errorf("New without a Recorder: %v", err)
+	}
+}
+
+// replay feeds packets to an Observer on their own clock.
+func replay(t testing.TB, cfg Config, packets ...flow.Packet) *book {
+	t.Helper()
+	b := &book{}
+	cfg.Record = b
+	o, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := o.Replay(func(p *flow.Packet) error {
+		if len(packets) == 0 {
+			return io.EOF
+		}
+		*p = packets[0]
+		packets = packets[1:]
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func TestReplayCountsAndLearns(t *testing.T) {
+	at := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	lookup := ends("192.168.1.10:5000", "192.168.1.1:53", flow.UDP)
+	b := replay(t, Config{Devices: house()},
+		flow.Packet{At: at, MAC: macTV, Tuple: lookup, Length: 60, Payload: message(t, "a.example.")[:20]},
+		flow.Packet{At: at.Add(1), DstMAC: macTV, Tuple: lookup.Reverse(), Length: 90, Payload: message(t, "plain.example.", "plain.example. 60 IN A 203.0.113.1")},
+		flow.Packet{At: at.Add(2), MAC: macTV, Tuple: tvWeb, Flags: flow.SYN, Length: 40},
+		flow.Packet{At: at.Add(3), DstMAC: macTV, Tuple: tvWeb.Reverse(), Flags: flow.SYN | flow.ACK, Length: 44},
+		flow.Packet{At: at.Add(4), MAC: macTV, Tuple: tvWeb, Flags: flow.RST, Length: 40},
+		flow.Packet{At: at.Add(5), MAC: macTV, Tuple: tvWeb, Flags: flow.SYN, Length: 40}, // the same ports, another connection
+	)
+	var got []string
+	for _, e := range b.flows() {
+		f := e.Flow
+		got = append(got, string(e.Device)+" "+f.Tuple.DstAddrPort().String()+" "+f.Name+" "+f.NameSource.String()+
+			" out "+time.Duration(f.Counters.Orig.Bytes).String()+" in "+time.Duration(f.Counters.Reply.Bytes).String())
+	}
+	want := []string{
+		"tv 203.0.113.1:80 plain.example dns-device out 80ns in 44ns",
+		"tv 192.168.1.1:53  address out 60ns in 90ns",
+		"tv 203.0.113.1:80 plain.example dns-device out 40ns in 0s",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("flows (-want +got):\n%s", diff)
+	}
+}
+
+func TestReplayEndsSilentFlows(t *testing.T) {
+	at := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	b := replay(t, Config{Devices: house(), Idle: time.Minute},
+		flow.Packet{At: at, MAC: macTV, Tuple: tvWeb, Length: 40},
+		flow.Packet{At: at.Add(2 * time.Minute), MAC: macTV, Tuple: tvWeb, Length: 40},
+	)
+	if got := len(b.flows()); got != 2 {
+		t.Errorf("%d flows, want 2", got)
+	}
+}
+
+func TestReplayKeepsWhatWasRead(t *testing.T) {
+	b := &book{}
+	o, err := New(Config{Record: b, Devices: house()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	broken := errors.New("broken")
+	n := 0
+	err = o.Replay(func(p *flow.Packet) error {
+		if n++; n > 1 {
+			return broken
+		}
+		*p = flow.Packet{At: time.Unix(1, 0), MAC: macTV, Tuple: tvWeb, Length: 40}
+		return nil
+	})
+	if !errors.Is(err, broken) || len(b.flows()) != 1 {
+		t.Errorf("error %v, %d flows", err, len(b.flows()))
+	}
+}
+
+func TestOpener(t *testing.T) {
+	hello, serverHello := []byte("\x16\x03\x01\x00\x05\x01\x00"), []byte("\x16\x03\x03\x00\x05\x02\x00")
+	for _, tc := range []struct {
+		name     string
+		proto    flow.Proto
+		src, dst uint16
+		flags    uint8
+		payload  []byte
+		sender   bool
+	}{
+		{"SYN", flow.TCP, 443, 50000, flow.SYN, nil, true},
+		{"SYN and ACK", flow.TCP, 50000, 443, flow.SYN | flow.ACK, nil, false},
+		{"a ClientHello between strange ports", flow.TCP, 443, 50000, flow.ACK, hello, true},
+		{"a ServerHello", flow.TCP, 50000, 50001, flow.ACK, serverHello, false},
+		{"a request", flow.TCP, 80, 50001, flow.ACK, request("x.example"), true},
+		{"a response", flow.TCP, 50000, 50001, flow.ACK, answer(), false},
+		{"from a server's port", flow.TCP, 443, 50000, flow.ACK, []byte("x"), false},
+		{"to a server's port", flow.UDP, 50000, 443, 0, []byte("x"), true},
+		{"both a server's", flow.UDP, 5353, 5353, 0, nil, true},
+		{"neither", flow.UDP, 40000, 50000, 0, nil, true},
+		{"a DHCP client", flow.UDP, 68, 67, 0, nil, true},
+		{"a DHCP server", flow.UDP, 67, 68, 0, nil, false},
+	} {
+		tuple := flow.Tuple{Proto: tc.proto, SrcPort: tc.src, DstPort: tc.dst}
+		if got := openedBySender(&flow.Packet{Tuple: tuple, Flags: tc.flags, Payload: tc.payload}); got != tc.sender {
+			t.Errorf("%s: opened by its sender %v, want %v", tc.name, got, tc.sender)
+		}
+	}
+}
