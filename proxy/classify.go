@@ -18,8 +18,8 @@ const (
 	speaksTLS
 	speaksHTTP
 	speaksOther
-	// speaksGarbled begins as a ClientHello that we cannot read: too long, most
-	// likely. A server may read it all the same, so it is not carried unjudged.
+	// speaksGarbled begins as TLS does, with a hello that we cannot read: too long,
+	// most likely. A server may read it all the same, so it is not carried unjudged.
 	speaksGarbled
 )
 
@@ -35,7 +35,7 @@ func classify(b []byte) (speech, dissect.Hello) {
 		return speaksTLS, hello
 	case status == dissect.NeedMore:
 		return undetermined, hello
-	case len(b) > 5 && b[0] == 22 && b[1] == 3 && b[5] == 1: // handshake, TLS, ClientHello
+	case len(b) >= 2 && b[0] == 22 && b[1] == 3: // a TLS handshake record
 		return speaksGarbled, hello
 	}
 	return classifyHTTP(b), hello

@@ -1,0 +1,207 @@
+package proxy
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"runtime"
+	"testing"
+	"time"
+
+	"github.com/netcurtain/netcurtain/devices"
+)
+
+// benchLab is a proxy on loopback in front of one origin, with no journal.
+func benchLab(b *testing.B, origin netip.AddrPort, conns int) (addr string, p *Proxy) {
+	b.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	port := addrPort(l.Addr()).Port()
+	l.Close()
+	p, err = New(Config{
+		Listen: []netip.Addr{netip.MustParseAddr("127.0.0.1")}, HTTPPort: port, MaxConns: conns,
+		Devices: devicesFunc(func(netip.Addr) (devices.Device, bool) {
+			return devices.Device{ID: "toy", Mode: devices.ModeGuard}, true
+		}),
+		Decider:  blocking("tracker.example"),
+		Own:      func(netip.Addr) bool { return false },
+		Inside:   func(netip.Addr) bool { return false },
+		Original: func(net.Conn) netip.AddrPort { return origin },
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- p.Run(b.Context()) }()
+	b.Cleanup(func() {
+		if err := <-done; err != nil {
+			b.Error(err)
+		}
+	})
+	addr = fmt.Sprintf("127.0.0.1:%d", port)
+	for {
+		c, err := net.Dial("tcp", addr)
+		if err == nil {
+			c.Close()
+			return addr, p
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// benchOrigin serves with handle until the benchmark ends.
+func benchOrigin(b *testing.B, handle func(net.Conn)) netip.AddrPort {
+	b.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() { handle(c); c.Close() }()
+		}
+	}()
+	return addrPort(l.Addr())
+}
+
+func BenchmarkSplicedBytes(b *testing.B) {
+	block := make([]byte, 1<<20)
+	origin := benchOrigin(b, func(c net.Conn) {
+		for {
+			if _, err := c.Write(block); err != nil {
+				return
+			}
+		}
+	})
+	proxied, _ := benchLab(b, origin, 16)
+	for name, addr := range map[string]string{"direct": origin.String(), "spliced": proxied} {
+		b.Run(name, func(b *testing.B) {
+			c, err := net.Dial("tcp", addr)
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer c.Close()
+			io.WriteString(c, "\x00")
+			b.SetBytes(1 << 20)
+			buf := make([]byte, 1<<20)
+			for b.Loop() {
+				if _, err := io.ReadFull(c, buf); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+func BenchmarkConnection(b *testing.B) {
+	origin := benchOrigin(b, func(c net.Conn) { io.Copy(c, c) })
+	proxied, _ := benchLab(b, origin, 64)
+	for name, addr := range map[string]string{"direct": origin.String(), "spliced": proxied} {
+		b.Run(name, func(b *testing.B) {
+			buf := make([]byte, 5)
+			b.ReportAllocs()
+			for b.Loop() {
+				c, err := net.Dial("tcp", addr)
+				if err != nil {
+					b.Fatal(err)
+				}
+				io.WriteString(c, "\x00ping")
+				if _, err := io.ReadFull(c, buf); err != nil {
+					b.Fatal(err)
+				}
+				c.(*net.TCPConn).SetLinger(0)
+				c.Close()
+			}
+		})
+	}
+}
+
+func BenchmarkRequest(b *testing.B) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	s := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "hello") })}
+	go s.Serve(l)
+	b.Cleanup(func() { s.Close() })
+	proxied, _ := benchLab(b, addrPort(l.Addr()), 64)
+	for name, addr := range map[string]string{"direct": l.Addr().String(), "proxied": proxied} {
+		b.Run(name, func(b *testing.B) {
+			tr := &http.Transport{}
+			defer tr.CloseIdleConnections()
+			c := &http.Client{Transport: tr}
+			b.ReportAllocs()
+			for b.Loop() {
+				resp, err := c.Get("http://" + addr + "/")
+				if err != nil {
+					b.Fatal(err)
+				}
+				io.Copy(io.Discard, resp.Body)
+				resp.Body.Close()
+			}
+		})
+	}
+}
+
+// BenchmarkIdle reports what an idle connection holds: heap and stacks, both
+// ends of the benchmark's own side left out by measuring before and after.
+func BenchmarkIdle(b *testing.B) {
+	first := map[string]string{"spliced": "\x00x", "http": "GET / HTTP/1.1\r\nHost: m.example\r\n\r\n"}
+	for name, say := range first {
+		b.Run(name, func(b *testing.B) {
+			l, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer l.Close()
+			const conns = 500
+			addr, p := benchLab(b, addrPort(l.Addr()), conns+1)
+			for b.Loop() {
+				var all []net.Conn
+				before := memory()
+				for range conns {
+					c, err := net.Dial("tcp", addr)
+					if err != nil {
+						b.Fatal(err)
+					}
+					io.WriteString(c, say)
+					o, err := l.Accept()
+					if err != nil {
+						b.Fatal(err)
+					}
+					if name == "http" { // answered: now between two requests
+						buf := make([]byte, 200)
+						o.Read(buf)
+						io.WriteString(o, "HTTP/1.1 204 No Content\r\n\r\n")
+						c.Read(buf)
+					}
+					all = append(all, c, o)
+				}
+				b.ReportMetric(float64(memory()-before)/conns, "B/conn")
+				for _, c := range all {
+					c.Close()
+				}
+				for len(p.slots) > 0 {
+					time.Sleep(time.Millisecond)
+				}
+			}
+		})
+	}
+}
+
+func memory() int64 {
+	runtime.GC()
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapInuse + m.StackInuse)
+}
