@@ -37,7 +37,7 @@ func BenchmarkAlive(b *testing.B) {
 	l := newLab(b)
 	l.set(wanted())
 	for b.Loop() {
-		l.alive(ServiceTLS)
+		l.beat(ServiceTLS)
 	}
 }
 

@@ -137,7 +137,8 @@ func TestCut(t *testing.T) {
 	d.Cut = nil
 	l.set(d)
 	l.sh("nft -f " + l.k.cutFile) // nobody is cut at the next boot either
-	l.expect("free again", l.toy, "udp", site4, 443, "site")
+	l.beat(ServiceTLS)
+	l.expect("free again", l.toy, "tcp", site4, 443, "tls")
 	l.in(func() error { return l.k.RemoveCut(t.Context()) })
 	if left, _ := filepath.Glob(filepath.Join(filepath.Dir(l.k.cutFile), "*")); len(left) > 0 {
 		t.Errorf("RemoveCut left %v", left)

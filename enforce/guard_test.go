@@ -39,7 +39,7 @@ func TestGuardedTrafficReachesTheProxy(t *testing.T) {
 	for _, a := range sites {
 		for port, tag := range map[uint16]string{80: "http", 443: "tls"} {
 			want := fmt.Sprintf("%s %s", tag, netip.AddrPortFrom(a, port))
-			if got := l.ask(l.toy, "tcp", a, port); got != want {
+			if got := l.ask(l.toy, "tcp", a, port, patient); got != want {
 				t.Errorf("guarded: %q, want the proxy with the original destination as its own address: %q", got, want)
 			}
 			l.expect("not guarded", l.tv, "tcp", a, port, "site")

@@ -77,7 +77,7 @@ func TestReleaseFreesAtOnce(t *testing.T) {
 	l.alive(ServiceDNS)
 	var open []net.Conn
 	for _, a := range []netip.Addr{google4, google6} {
-		c, err := l.dial(l.tv, "udp", 0, a, 53)
+		c, err := l.dial(l.tv, "udp", 0, a, 53, patient)
 		if err != nil {
 			t.Fatal(err)
 		}

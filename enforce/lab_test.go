@@ -44,6 +44,7 @@ type lab struct {
 	k                *Kernel
 	router, internet *netlab.Host
 	tv, phone, toy   *netlab.Host
+	hearts           map[Service]func() // each stops
 }
 
 func newLab(t testing.TB) *lab {
@@ -63,7 +64,7 @@ func newLab(t testing.TB) *lab {
 	if err := h.Router.AddAddr(netlab.LANInterface, netip.PrefixFrom(routerLink, 64)); err != nil {
 		t.Fatal(err)
 	}
-	return &lab{t, h, k, h.Router, h.Internet, h.Devices["tv"], h.Devices["phone"], h.Devices["toy"]}
+	return &lab{t, h, k, h.Router, h.Internet, h.Devices["tv"], h.Devices["phone"], h.Devices["toy"], map[Service]func(){}}
 }
 
 // in runs fn in the router.
@@ -79,15 +80,38 @@ func (l *lab) set(d Desired) {
 	l.in(func() error { return l.k.Set(l.Context(), d) })
 }
 
+// beat proves once that s is alive.
+func (l *lab) beat(s Service) {
+	l.Helper()
+	l.in(func() error { return l.k.Alive(l.Context(), s) })
+}
+
+// alive keeps services alive until they are said to be dead or the test ends.
 func (l *lab) alive(services ...Service) {
 	l.Helper()
 	for _, s := range services {
-		l.in(func() error { return l.k.Alive(l.Context(), s) })
+		l.beat(s)
+		ctx, stop := context.WithCancel(l.Context())
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			for {
+				select {
+				case <-ctx.Done():
+					return
+				case <-time.After(time.Second):
+					_ = l.router.Do(func() error { return l.k.Alive(ctx, s) })
+				}
+			}
+		}()
+		l.hearts[s] = func() { stop(); <-ended }
+		l.Cleanup(l.hearts[s])
 	}
 }
 
 func (l *lab) dead(s Service) {
 	l.Helper()
+	l.hearts[s]()
 	l.in(func() error { return l.k.Dead(l.Context(), s) })
 }
 
@@ -240,11 +264,18 @@ func (l *lab) zoned(host *netlab.Host, a netip.Addr) netip.Addr {
 	return a
 }
 
+// How long a question waits: patient is for answers that must come, on a machine
+// busy with other things; hasty for clients that ask again, and for silence.
+const (
+	patient = 4 * time.Second
+	hasty   = 800 * time.Millisecond
+)
+
 // dial opens a connection from host; sport 0 takes any source port.
-func (l *lab) dial(host *netlab.Host, network string, sport uint16, addr netip.Addr, port uint16) (c net.Conn, err error) {
+func (l *lab) dial(host *netlab.Host, network string, sport uint16, addr netip.Addr, port uint16, wait time.Duration) (c net.Conn, err error) {
 	to := netip.AddrPortFrom(l.zoned(host, addr), port)
 	err = host.Do(func() error {
-		d := net.Dialer{Timeout: time.Second, Control: func(_, _ string, c syscall.RawConn) (err error) {
+		d := net.Dialer{Timeout: wait, Control: func(_, _ string, c syscall.RawConn) (err error) {
 			err2 := c.Control(func(fd uintptr) {
 				err = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_REUSEADDR, 1)
 			})
@@ -265,8 +296,8 @@ func (l *lab) dial(host *netlab.Host, network string, sport uint16, addr netip.A
 }
 
 // talk sends a line and returns the answer, or what went wrong in a word.
-func talk(c net.Conn) string {
-	_ = c.SetDeadline(time.Now().Add(800 * time.Millisecond))
+func talk(c net.Conn, wait time.Duration) string {
+	_ = c.SetDeadline(time.Now().Add(wait))
 	if _, err := c.Write([]byte("hello\n")); err != nil {
 		return word(err)
 	}
@@ -279,14 +310,14 @@ func talk(c net.Conn) string {
 }
 
 // ask is one question over a connection of its own.
-func (l *lab) ask(host *netlab.Host, network string, addr netip.Addr, port uint16) string {
+func (l *lab) ask(host *netlab.Host, network string, addr netip.Addr, port uint16, wait time.Duration) string {
 	l.Helper()
-	c, err := l.dial(host, network, 0, addr, port)
+	c, err := l.dial(host, network, 0, addr, port, wait)
 	if err != nil {
 		return word(err)
 	}
 	defer c.Close()
-	return talk(c)
+	return talk(c, wait)
 }
 
 func word(err error) string {
@@ -307,7 +338,11 @@ func word(err error) string {
 // expect asks and compares the first word of the answer.
 func (l *lab) expect(why string, host *netlab.Host, network string, addr netip.Addr, port uint16, want string) {
 	l.Helper()
-	got := l.ask(host, network, addr, port)
+	wait := patient
+	if want == "silence" {
+		wait = hasty
+	}
+	got := l.ask(host, network, addr, port, wait)
 	if first, _, _ := strings.Cut(got, " "); first != want {
 		l.Errorf("%s: %s to %s:%d over %s: %q, want %q", why, host.Name, addr, port, network, got, want)
 	}
@@ -316,7 +351,7 @@ func (l *lab) expect(why string, host *netlab.Host, network string, addr netip.A
 // running opens a connection and makes sure that want answers on it.
 func (l *lab) running(host *netlab.Host, addr netip.Addr, port uint16, want string) net.Conn {
 	l.Helper()
-	c, err := l.dial(host, "tcp", 0, addr, port)
+	c, err := l.dial(host, "tcp", 0, addr, port, patient)
 	if err != nil {
 		l.Fatal(err)
 	}
@@ -328,7 +363,7 @@ func (l *lab) running(host *netlab.Host, addr netip.Addr, port uint16, want stri
 // answers talks over a running connection and compares the first word.
 func (l *lab) answers(why string, c net.Conn, want string) {
 	l.Helper()
-	got := talk(c)
+	got := talk(c, patient)
 	if first, _, _ := strings.Cut(got, " "); first != want {
 		l.Errorf("%s: connection to %s: %q, want %q", why, c.RemoteAddr(), got, want)
 	}

@@ -77,12 +77,12 @@ func TestArmingCatchesRunningConversations(t *testing.T) {
 	l, _ := withResolvers(t)
 	for _, a := range []netip.Addr{google4, google6} {
 		for _, network := range []string{"udp", "tcp"} {
-			c, err := l.dial(l.tv, network, 0, a, 53)
+			c, err := l.dial(l.tv, network, 0, a, 53, patient)
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer c.Close()
-			if got := talk(c); !strings.HasPrefix(got, "google") {
+			if got := talk(c, patient); !strings.HasPrefix(got, "google") {
 				t.Fatalf("%s %s before arming: %q", network, a, got)
 			}
 			l.alive(ServiceDNS)
@@ -90,7 +90,7 @@ func TestArmingCatchesRunningConversations(t *testing.T) {
 			if network == "tcp" {
 				want = "reset" // and the next connection is ours
 			}
-			if got := talk(c); got != want {
+			if got := talk(c, patient); got != want {
 				t.Errorf("%s %s after arming: %q, want %q", network, a, got, want)
 			}
 			l.expect("after arming", l.tv, network, a, 53, "ours")
@@ -160,7 +160,7 @@ func TestChecksums(t *testing.T) {
 		l.expect("checksums in software", l.tv, "tcp", a, 53, "ours")
 	}
 	for _, a := range []netip.Addr{google4, routerAddrs[0]} {
-		c, err := l.dial(l.tv, "udp", 0, a, 53)
+		c, err := l.dial(l.tv, "udp", 0, a, 53, patient)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -192,15 +192,15 @@ type client struct {
 }
 
 // try asks once. A UDP client keeps its socket; a TCP client dials anew from the same port.
-func (c *client) try(l *lab) string {
+func (c *client) try(l *lab, wait time.Duration) string {
 	if c.open == nil {
-		conn, err := l.dial(l.tv, c.network, c.sport, c.addr, 53)
+		conn, err := l.dial(l.tv, c.network, c.sport, c.addr, 53, wait)
 		if err != nil {
 			return word(err)
 		}
 		c.open = conn
 	}
-	answer := talk(c.open)
+	answer := talk(c.open, wait)
 	if c.network == "tcp" {
 		_ = c.open.Close()
 		c.open = nil
@@ -234,13 +234,13 @@ func TestFixedSourcePort(t *testing.T) {
 				}
 				return "plain"
 			}
-			l.alive(ServiceDNS)
 			for _, c := range clients {
-				if got := c.try(l); got != want(c, true) {
+				l.beat(ServiceDNS)
+				if got := c.try(l, patient); got != want(c, true) {
 					t.Errorf("%s while alive: %q", c.name, got)
 				}
 			}
-			l.alive(ServiceDNS)
+			l.beat(ServiceDNS)
 			proof := time.Now()
 			if death == "killed" {
 				ours.kill()
@@ -261,9 +261,9 @@ func TestFixedSourcePort(t *testing.T) {
 			} else {
 				ours.hung.Store(false)
 			}
-			l.alive(ServiceDNS)
 			for _, c := range clients {
-				if got := c.try(l); got != want(c, true) {
+				l.beat(ServiceDNS)
+				if got := c.try(l, patient); got != want(c, true) {
 					t.Errorf("%s: first question after we are back: %q", c.name, got)
 				}
 			}
@@ -283,7 +283,7 @@ func (l *lab) until(clients []*client, done func(*client, string) bool) map[*cli
 		go func() {
 			for range 12 {
 				start := time.Now()
-				if done(c, c.try(l)) {
+				if done(c, c.try(l, hasty)) {
 					results <- result{c, time.Now()}
 					return
 				}
