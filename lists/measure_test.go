@@ -60,6 +60,17 @@ func TestMillionRules(t *testing.T) {
 			t.Errorf("%s: blocked %q", what, got)
 		}
 		took := time.Since(began)
+		if what == "next start, warm index" {
+			began := time.Now()
+			more := append(c.Sources, Source{Name: "starter", Text: []byte("||ads.example^\n")})
+			if err := l.Reload(ctx, more); err != nil {
+				t.Fatal(err)
+			}
+			if got := blocked(<-first, "roiback.net", "ads.example"); got != "roiback.net by million, ads.example by starter" {
+				t.Errorf("after a small list came: blocked %q", got)
+			}
+			t.Logf("a small list beside a million that are kept: %v", time.Since(began).Round(time.Millisecond))
+		}
 		cancel()
 		if err := <-done; err != nil {
 			t.Error(err)
