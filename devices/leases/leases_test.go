@@ -8,10 +8,11 @@ import (
 	"io/fs"
 	"log/slog"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
-	"testing/fstest"
 	"testing/synctest"
 	"time"
 
@@ -161,14 +162,22 @@ func FuzzParse(f *testing.F) {
 // A lease file comes, changes, is broken, goes and comes back.
 func TestWatcher(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		files := fstest.MapFS{}
+		dir := t.TempDir()
+		file := filepath.Join(dir, "dhcp.leases")
+		must := func(errs ...error) {
+			t.Helper()
+			if err := errors.Join(errs...); err != nil {
+				t.Fatal(err)
+			}
+		}
 		write := func(content string) {
-			files["tmp/dhcp.leases"] = &fstest.MapFile{Data: []byte(content), ModTime: time.Now()}
+			t.Helper()
+			must(os.WriteFile(file, []byte(content), 0o600), os.Chtimes(file, time.Now(), time.Now())) // of this bubble's clock
 		}
 		var log strings.Builder
 		registry := prometheus.NewRegistry()
 		w, err := New(Config{
-			Paths: []string{"/tmp/dhcp.leases", "/tmp/hosts/odhcpd"}, FS: files, Registerer: registry,
+			Paths: []string{"/dhcp.leases", "/hosts/odhcpd"}, FS: os.DirFS(dir), Registerer: registry,
 			Logger: slog.New(slog.NewTextHandler(&log, nil)),
 		})
 		if err != nil {
@@ -211,11 +220,11 @@ func TestWatcher(t *testing.T) {
 		expect("a name is new", "02:00:5e:10:00:02 10.0.0.2 plug")
 		write(a + line("02:00:5e:10:00:03", "10.0.0.3", "old", -time.Hour))
 		expect("one lease ended, another came expired", "02:00:5e:10:00:02 10.0.0.2  gone")
-		delete(files, "tmp/dhcp.leases")
+		must(os.Remove(file))
 		expect("the file is rotated away")
 		write(a)
 		expect("and comes back the same")
-		files["tmp/dhcp.leases"] = &fstest.MapFile{Mode: fs.ModeDir, ModTime: time.Now()}
+		must(os.Remove(file), os.Mkdir(file, 0o700))
 		expect("a directory in its place")
 		cancel()
 		if err := <-done; err != nil {
@@ -230,7 +239,7 @@ func TestWatcher(t *testing.T) {
 				t.Errorf("the log does not say %q:\n%s", want, log.String())
 			}
 		}
-		if n := strings.Count(log.String(), "file=/tmp/hosts/odhcpd"); n != 1 {
+		if n := strings.Count(log.String(), "file=/hosts/odhcpd"); n != 1 {
 			t.Errorf("the missing file is mentioned %d times", n)
 		}
 	})
