@@ -2,8 +2,6 @@ package dissect
 
 import (
 	"bytes"
-
-	"github.com/netcurtain/netcurtain/flow"
 )
 
 // maxHead is how much of a request's head is waited for.
@@ -39,7 +37,9 @@ func readHTTP(v *view, r *Result) state {
 	if r.App == "http" && r.Credentials == "" && formBody(head) && len(rest) < 512 && bodyMissing(head, rest) {
 		return yes // a form's password may follow in the next segment
 	}
-	r.Harmless, r.Reason = harmlessHTTP(r, r.Reason)
+	if r.Credentials == "" {
+		r.Harmless, r.Reason = harmlessHTTP(r, head)
+	}
 	return final
 }
 
@@ -284,18 +284,25 @@ func formPassword(body []byte) bool {
 	return false
 }
 
-// harmlessHTTP knows requests that have to be clear and say nothing: whether a
+// harmlessHTTP knows requests that have to be clear and say little: whether a
 // certificate was revoked, whether there is an internet.
-func harmlessHTTP(r *Result, reason string) (bool, string) {
-	if r.Credentials != "" || r.Protection != flow.Readable {
-		return false, reason
-	}
+func harmlessHTTP(r *Result, head []byte) (bool, string) {
 	for _, h := range harmlessHosts {
 		if r.ServerName == h.host && (h.path == "" || pathOf(r.Path) == h.path) {
 			return true, h.why
 		}
 	}
-	return false, reason
+	line, fields, _ := bytes.Cut(head, []byte("\n"))
+	_, target, _ := bytes.Cut(line, []byte(" "))
+	target, _, _ = bytes.Cut(target, []byte(" "))
+	revocation := bytes.HasPrefix(line, []byte("GET ")) && bytes.HasSuffix(target, []byte(".crl"))
+	eachField(fields, func(name, value []byte) {
+		revocation = revocation || equalFold(name, "content-type") && equalFold(value, "application/ocsp-request")
+	})
+	if revocation {
+		return true, whyRevocation
+	}
+	return false, r.Reason
 }
 
 func pathOf(p string) string {

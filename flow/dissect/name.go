@@ -1,6 +1,7 @@
 package dissect
 
 import (
+	"bytes"
 	"net/netip"
 	"strings"
 
@@ -36,14 +37,10 @@ func isNameByte(c byte) bool {
 // serverName is a server_name extension's host_name. Address literals are not
 // permitted there (RFC 6066 §3) and say nothing that the tuple does not.
 func serverName(b []byte) string {
-	n := hostName(b)
-	if n == "" {
+	if len(bytes.Trim(b, "0123456789.")) == 0 { // an IPv6 literal's colons are refused anyway
 		return ""
 	}
-	if _, err := netip.ParseAddr(n); err == nil {
-		return ""
-	}
-	return n
+	return hostName(b)
 }
 
 // hostHeader is the host of a Host header or request target: a name or an

@@ -219,6 +219,9 @@ func (h *Hello) extension(id int, body []byte) {
 			if list.bad || len(p) == 0 {
 				return
 			}
+			if h.TLS.ALPN == nil {
+				h.TLS.ALPN = make([]string, 0, 2) // h2 and http/1.1, mostly
+			}
 			if !isGREASE(p) {
 				h.TLS.ALPN = append(h.TLS.ALPN, protocolName(p))
 			}

@@ -116,7 +116,7 @@ func randomEntropy(n int) float64 {
 	lambda := float64(n) / 256
 	// Each of 256 values occurs Poisson(lambda) times.
 	h, p := 0.0, math.Exp(-lambda)
-	for k := 1; k < 64; k++ {
+	for k := 1; k < int(2*lambda)+16; k++ { // what comes after is too rare to matter
 		p *= lambda / float64(k)
 		f := float64(k) / float64(n)
 		h -= 256 * p * f * math.Log2(f)
