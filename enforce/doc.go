@@ -1,3 +1,60 @@
 // Package enforce makes the kernel obey: our nftables tables, policy route,
 // conntrack deletes and sysctls, each put back when we stop.
+//
+// # Tables
+//
+// Table inet netcurtain goes when we stop. Who its rules apply to is in sets, so
+// that a device which changes its mode changes an element and no rule; where rules
+// must change they are replaced in one transaction, which keeps the live sets.
+//
+//	chain            hook, priority            what it does
+//	lookups          prerouting, raw           look-ups to the router: not tracked; others: tracked in zone 4743
+//	other_resolvers  prerouting nat, dstnat-1  zone 4743: redirected to the router's own port 53
+//	to_us            input, 200                port 53 becomes ours, behind every other firewall
+//	from_us          output, raw               our port becomes 53, before connection tracking and every firewall
+//	handover         prerouting, mangle        TCP 80 and 443 of guarded devices by TPROXY, new connections only
+//	forward          forward, filter-1         refuses blocked addresses; QUIC, DoT, DoQ of guarded devices; copies first packets
+//	listeners        input, filter-1           refuses whoever knocks on our ports directly
+//
+// Table inet netcurtain_cut refuses devices without internet everything that is
+// routed out of the house. It is also in a file that the system loads at boot;
+// only the household and an uninstall remove it.
+//
+//	chain    hook, priority     what it does
+//	forward  forward, filter-2  refuses what cut devices send out of the LAN interfaces
+//
+// # Sets
+//
+//	set                          written by  holds
+//	lan                          Set         interfaces of the house
+//	unfiltered, guarded, cut     Set         devices by MAC
+//	exempt4, exempt6             Set         resolvers of the house's own: never redirected
+//	ports                        Set         our listeners
+//	was (map)                    Set         what Release puts back: routing table, former sysctls
+//	alive                        Alive       ports taken over: 53 and 853, 80, 443; 5 s each
+//	blocked4, blocked6           Block       device . address, each with its end
+//	unseen4, unseen6             the kernel  addresses of unfiltered devices, for a minute
+//	handed, reached (counters)   the kernel  connections handed to the proxy; those that reached it
+//
+// # Marks
+//
+// Both are single bits, used with themselves as mask. Deliver (0x01000000) is set
+// by TPROXY; rule 4743 sends it to table 4743, where everything is local. Ours
+// (0x02000000) is on every socket that the daemon opens; what carries it is never
+// taken, handed over or copied.
+//
+// # Falling open
+//
+// No gate needs the daemon to open it. A look-up is ours while its port is in
+// alive, which forgets it after 5 s. Nothing that the kernel remembers outlives
+// that: look-ups to the router are not tracked at all, and redirected ones are
+// tracked in a zone of their own, to which a packet belongs only while the gate is
+// closed. So a client that asks every second from one source port is answered by
+// the plain router, or by the resolver that it chose, with the first question
+// after the gate opened, over UDP and TCP, and is ours again with the first one
+// after it closed; no conntrack entry need be deleted for either.
+//
+// A TPROXY without a listener does not match, and the packet is routed. Where a
+// firewall of somebody else drops what is handed over, the counters differ and
+// Alive refuses to prolong the gate: ErrHandoverBlocked.
 package enforce

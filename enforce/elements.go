@@ -96,7 +96,7 @@ func (h *heartbeat) stop(s Service) {
 // to the proxy and that none arrives. They go straight to the internet until a
 // rule lets them in and the rules are loaded again.
 var ErrHandoverBlocked = errors.New("enforce: a firewall drops what is handed to the proxy: " +
-	"let packets with the mark 0x01000000/0x01000000 in (nft insert rule inet filter input meta mark and 0x01000000 != 0 accept), then restart netcurtain")
+	"let packets with the deliver mark in (nft insert rule inet filter input meta mark and 0x01000000 != 0 accept), then restart netcurtain")
 
 // handoverBlocked compares how many connections were handed over with how many arrived.
 func (k *Kernel) handoverBlocked() (bool, error) {
@@ -386,6 +386,8 @@ func mend(err error) error {
 		return nil
 	case errors.Is(err, os.ErrPermission):
 		return ErrNoRights
+	case errors.Is(err, syscall.ENFILE):
+		return fmt.Errorf("%w (the set is full: fewer or shorter blocks are needed)", err)
 	case errors.Is(err, syscall.ENOENT):
 		return fmt.Errorf("%w (the table inet netcurtain is not loaded: Set loads it)", err)
 	}

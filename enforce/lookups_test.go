@@ -49,6 +49,12 @@ func TestLookupsAreOursWhileAlive(t *testing.T) {
 	expect("alive", "ours", "ours")
 	l.dead(ServiceDNS)
 	expect("said to be dead", "plain", "google")
+	l.alive(ServiceDNS)
+	for _, a := range []netip.Addr{netlab.RouterWAN4.Addr(), netlab.RouterWAN6.Addr()} {
+		l.expect("the router by its outer address", l.tv, "udp", a, 53, "ours")
+		l.expect("the router by its outer address", l.tv, "tcp", a, 53, "ours")
+	}
+	l.dead(ServiceDNS)
 
 	l.alive(ServiceDNS)
 	d := wanted()
