@@ -46,16 +46,25 @@ import (
 //	api GET PATH             ask the control socket; stdout is the JSON
 //	router CMD…, on DEVICE CMD…   run a program there
 //	rawfiles REGEXP          fail if the bytes of any database file match
-func TestStories(t *testing.T) {
-	labtest.NeedRoot(t)
-	bin := t.TempDir()
-	build := exec.Command("go", "build", "-o", filepath.Join(bin, "netcurtain"), "../cmd/netcurtain")
+func TestStories(t *testing.T) { runStories(t, "testdata") }
+
+// binary builds the daemon from this tree.
+func binary(t *testing.T) string {
+	t.Helper()
+	bin := filepath.Join(t.TempDir(), "netcurtain")
+	build := exec.Command("go", "build", "-o", bin, "../cmd/netcurtain")
 	build.Env = append(os.Environ(), "GOFLAGS=-tags=netgo,osusergo,sqlite_omit_load_extension")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("building the binary: %v\n%s", err, out)
 	}
+	return bin
+}
+
+func runStories(t *testing.T, dir string) {
+	labtest.NeedRoot(t)
+	bin := filepath.Dir(binary(t))
 	testscript.Run(t, testscript.Params{
-		Dir: "testdata",
+		Dir: dir,
 		Setup: func(env *testscript.Env) error {
 			dir, err := os.MkdirTemp("/run", "nc-e2e-") // short: it holds a socket
 			if err != nil {
