@@ -1,6 +1,7 @@
 package lists
 
 import (
+	"compress/gzip"
 	"context"
 	"fmt"
 	"io"
@@ -331,6 +332,49 @@ func TestDownloadsNeverKnockAtTheHouse(t *testing.T) {
 	if err := refuseInside("93.184.216.34:443"); err != nil {
 		t.Error(err)
 	}
+}
+
+func TestOurOwnTransport(t *testing.T) {
+	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Accept-Encoding") != "gzip" || r.Header.Get("User-Agent") != "netcurtain" {
+			http.Error(w, "unexpected headers", http.StatusBadRequest)
+			return
+		}
+		w.Header().Set("Content-Encoding", "gzip")
+		z := gzip.NewWriter(w)
+		_, _ = io.WriteString(z, "||packed.example^\n")
+		_ = z.Close()
+	}))
+	t.Cleanup(web.Close)
+	var sockets atomic.Int64
+	h := start(t, Config{
+		Dir: t.TempDir(), AllowPrivate: true, AllowHTTP: true, Sources: []Source{{Name: "web", URL: web.URL}},
+		Control: func(string, string, syscall.RawConn) error { sockets.Add(1); return nil },
+	})
+	h.next()
+	if got := blocked(h.next(), "packed.example"); got != "packed.example by web" {
+		t.Errorf("blocked: %s", got)
+	}
+	if sockets.Load() == 0 {
+		t.Error("a socket was opened without its mark")
+	}
+}
+
+// A small download that unpacks to more than the cap.
+func TestBombIsRefused(t *testing.T) {
+	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Encoding", "gzip")
+		z := gzip.NewWriter(w)
+		_, _ = io.WriteString(z, strings.Repeat("# a comment that says little\n", 100_000))
+		_ = z.Close()
+	}))
+	t.Cleanup(web.Close)
+	h := start(t, Config{
+		Dir: t.TempDir(), AllowPrivate: true, AllowHTTP: true, Limits: blocklist.Limits{Bytes: 100_000},
+		Sources: []Source{{Name: "web", URL: web.URL}},
+	})
+	h.next()
+	eventually(t, "it is refused", func() bool { return strings.Contains(h.Status()[0].LastError, "over the cap") })
 }
 
 func TestRedirectsAreBoundedAndStaySecure(t *testing.T) {

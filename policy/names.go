@@ -18,7 +18,6 @@ _dns.resolver.arpa                   RFC 9462 §4: discovery of designated resol
 
 dns.google                           developers.google.com/speed/public-dns
 dns.google.com                       the same, its older name
-dns64.dns.google                     the same
 cloudflare-dns.com                   developers.cloudflare.com/1.1.1.1; also mozilla., chrome., security., family.
 one.one.one.one                      the same
 cloudflare-gateway.com               developers.cloudflare.com/cloudflare-one: per-account resolvers
@@ -36,7 +35,6 @@ doh.umbrella.com                     the same
 dns.nextdns.io                       nextdns.io set-up page
 dns1.nextdns.io                      the same
 dns2.nextdns.io                      the same
-doh3.dns.nextdns.io                  the same
 dns.adguard-dns.com                  adguard-dns.io/en/public-dns.html
 unfiltered.adguard-dns.com           the same
 family.adguard-dns.com               the same

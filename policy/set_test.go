@@ -183,3 +183,22 @@ func decides(lit *ast.CompositeLit) bool {
 	}
 	return false
 }
+
+func TestVerdictsThatDecideAreRecognised(t *testing.T) {
+	for src, want := range map[string]bool{
+		`policy.Verdict{}`:                                false,
+		`policy.Verdict{Reason: policy.ReasonMode}`:       false,
+		`policy.Verdict{Action: policy.Block}`:            true,
+		`policy.Verdict{policy.Block, policy.ReasonMode}`: true,
+		`flow.Verdict{Action: 1}`:                         false,
+	} {
+		expr, err := parser.ParseExpr(src)
+		if err != nil {
+			t.Fatal(err)
+		}
+		lit := expr.(*ast.CompositeLit)
+		if got := isVerdict(lit.Type) && decides(lit); got != want {
+			t.Errorf("%s: %v, want %v", src, got, want)
+		}
+	}
+}
