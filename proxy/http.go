@@ -110,11 +110,12 @@ func (p *Proxy) serveHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "this is no proxy for you", http.StatusBadRequest)
 		return
 	}
-	c.response = &response{ResponseWriter: w, control: http.NewResponseController(w)}
+	c.response = &response{ResponseWriter: w, control: http.NewResponseController(w), buffers: &p.peeks}
 	defer func() {
 		if hijacked := c.response.hijacked; hijacked != nil {
 			_ = hijacked.Close() // goproxy leaves it open
 		}
+		c.response = nil // it holds the request; the connection may idle for long
 	}()
 	p.goproxy.ServeHTTP(c.response, r)
 }
@@ -183,6 +184,8 @@ func (c *conn) roundTrip(r *http.Request) (*http.Response, error) {
 			DialContext:            func(ctx context.Context, _, _ string) (net.Conn, error) { return c.dial(ctx) },
 			DisableCompression:     true,
 			MaxIdleConns:           1,
+			ReadBufferSize:         2 << 10,
+			WriteBufferSize:        2 << 10,
 			IdleConnTimeout:        60 * time.Second,
 			ExpectContinueTimeout:  5 * time.Second,
 			MaxResponseHeaderBytes: 256 << 10,
@@ -220,6 +223,7 @@ func (f *flushing) Read(b []byte) (int, error) {
 type response struct {
 	http.ResponseWriter
 	control  *http.ResponseController
+	buffers  *sync.Pool
 	hijacked net.Conn
 }
 
@@ -232,6 +236,13 @@ func (w *response) WriteHeader(status int) {
 		h["Content-Type"] = nil
 	}
 	w.ResponseWriter.WriteHeader(status)
+}
+
+// ReadFrom implements io.ReaderFrom, to copy a body without a new buffer for each.
+func (w *response) ReadFrom(r io.Reader) (int64, error) {
+	buf := w.buffers.Get().(*[]byte)
+	defer w.buffers.Put(buf)
+	return io.CopyBuffer(struct{ io.Writer }{w.ResponseWriter}, r, *buf)
 }
 
 // Flush implements http.Flusher.

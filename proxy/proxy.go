@@ -105,7 +105,7 @@ type Proxy struct {
 	http    *http.Server
 	handoff *handoff
 	own     atomic.Pointer[ownAddrs]
-	peeks   sync.Pool
+	peeks   sync.Pool // of *[]byte, maxPeek long
 }
 
 // New checks the configuration. It opens no socket and starts nothing.
