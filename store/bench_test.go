@@ -49,6 +49,7 @@ func fill(tb testing.TB, lookups int) (h *house) {
 		return h
 	}
 	g := newTraffic(1, 50, 20_000)
+	g.circle = 150
 	entries := lookups * 6 / 5
 	step := 7 * 24 * time.Hour / time.Duration(entries)
 	for i := range entries {

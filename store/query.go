@@ -27,7 +27,7 @@ func (s *Store) Totals(ctx context.Context, since time.Time) ([]journal.DeviceTo
 	rows, err := s.read.QueryContext(ctx, `SELECT d.device, h.* FROM (
 			SELECT device AS id, sum(bytes_out) AS out, sum(bytes_in), sum(flows), sum(iif(protection = 3, flows, 0)),
 				sum(iif(protection = 3, bytes_out, 0)), sum(lookups), sum(blocked), max(last_ms)
-			FROM hour WHERE hour >= ? GROUP BY device) h
+			FROM hour WHERE device IN (SELECT id FROM device) AND hour >= ? GROUP BY device) h
 		CROSS JOIN device d ON d.id = h.id ORDER BY h.out DESC, d.device`, from)
 	if err != nil {
 		return nil, err
@@ -58,8 +58,10 @@ func (s *Store) Totals(ctx context.Context, since time.Time) ([]journal.DeviceTo
 
 // organisations yields with whom each device talked since an hour, the one that got most bytes first.
 func organisations(ctx context.Context, db *sql.DB, from int64, yield func(device int64, organisation string)) error {
+	// Summed by destination first: names are looked up once each and not once an hour.
 	rows, err := db.QueryContext(ctx, `SELECT h.device, n.organisation FROM (
-			SELECT device, destination, sum(bytes_out) AS out FROM hour WHERE hour >= ? GROUP BY device, destination) h
+			SELECT device, destination, sum(bytes_out) AS out FROM hour
+			WHERE device IN (SELECT id FROM device) AND hour >= ? GROUP BY device, destination) h
 		CROSS JOIN destination n ON n.id = h.destination WHERE n.organisation != ''
 		GROUP BY h.device, n.organisation ORDER BY h.device, sum(h.out) DESC, n.organisation`, from)
 	if err != nil {

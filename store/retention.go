@@ -72,7 +72,7 @@ func (l *ledger) shrink(ctx context.Context, budget int64) (rows int64, err erro
 	}
 	for used := l.used(ctx); used > budget*9/10; {
 		var oldest int64
-		err := l.db.QueryRowContext(ctx, "SELECT coalesce(min(hour), 0) FROM hour").Scan(&oldest)
+		err := l.db.QueryRowContext(ctx, "SELECT coalesce(min((SELECT min(hour) FROM hour WHERE device = d.id)), 0) FROM device d").Scan(&oldest)
 		if err != nil {
 			return rows, err
 		}
@@ -112,7 +112,7 @@ func (l *ledger) dropBefore(ctx context.Context, hour int64) (rows int64, err er
 		}
 	}
 	n, err := l.drop(ctx, `DELETE FROM hour WHERE (hour, device, destination, protection) IN
-		(SELECT hour, device, destination, protection FROM hour WHERE hour < ?1 LIMIT ?2)`, hour, chunkRows)
+		(SELECT hour, device, destination, protection FROM hour WHERE device IN (SELECT id FROM device) AND hour < ?1 LIMIT ?2)`, hour, chunkRows)
 	return rows + n, err
 }
 
@@ -158,9 +158,9 @@ func (l *ledger) dropQuarter(ctx context.Context) (rows int64, err error) {
 // without a name.
 const (
 	foldHours = `INSERT INTO hour
-		SELECT hour, device, 0, protection, sum(bytes_out), sum(bytes_in), sum(flows), sum(lookups), sum(blocked), 0, 0, min(first_ms), max(last_ms)
+		SELECT device, hour, 0, protection, sum(bytes_out), sum(bytes_in), sum(flows), sum(lookups), sum(blocked), 0, 0, min(first_ms), max(last_ms)
 		FROM hour WHERE destination != 0`
-	foldedHours = " GROUP BY hour, device, protection " + addHour
+	foldedHours = " GROUP BY device, hour, protection " + addHour
 )
 
 // drop repeats a DELETE until it finds nothing, one transaction each.

@@ -15,14 +15,16 @@ import (
 	"github.com/netcurtain/netcurtain/policy"
 )
 
-// traffic makes entries as a household makes them: some names very often, most
-// hardly ever, four look-ups in ten blocked, one flow in ten readable. The same
-// seed makes the same traffic.
+// traffic makes entries as a household makes them: each device has its own
+// circle of names, which begins somewhere among all names; some of the circle
+// very often, most hardly ever; four look-ups in ten blocked, one flow in ten
+// readable. The same seed makes the same traffic.
 type traffic struct {
 	rng     *rand.Rand
 	zipf    *rand.Zipf
 	devices int
 	names   uint64
+	circle  uint64 // names of one device; 0 is all
 	level   devices.LogLevel
 	tag     string // is in every name
 }
@@ -43,6 +45,9 @@ func (g *traffic) entry(at time.Time) journal.Entry {
 
 func (g *traffic) entryOf(device devices.ID, at time.Time) journal.Entry {
 	n := g.zipf.Uint64()
+	if g.circle > 0 {
+		n = (n%g.circle + uint64(device[len(device)-1])*7919 + uint64(device[len(device)-2])*104729) % g.names
+	}
 	name := fmt.Sprintf("n%d.%s%d.example", n, g.tag, n%97)
 	dest := atlas.Destination{Organisation: fmt.Sprintf("%s org %d", g.tag, n%41), Purpose: atlas.PurposeTelemetry, Country: "US"}
 	e := journal.Entry{At: at, Device: device, Log: g.level}

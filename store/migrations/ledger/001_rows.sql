@@ -93,9 +93,10 @@ CREATE INDEX lookup_device_blocked ON lookup (device) WHERE blocked = 1;
 -- Roll-ups; the only trace of a device that is counted and not named, under
 -- destination 0. protection: 0 no flow, 1 cannot tell, 2 encrypted, 3 readable,
 -- 4 readable but harmless. hour is Unix hours. seen and verdict are the newest.
+-- The device comes first in the key, so that sums by device need no sorting.
 CREATE TABLE hour (
-  hour        INTEGER NOT NULL,
   device      INTEGER NOT NULL,
+  hour        INTEGER NOT NULL,
   destination INTEGER NOT NULL,
   protection  INTEGER NOT NULL,
   bytes_out   INTEGER NOT NULL,
@@ -107,7 +108,7 @@ CREATE TABLE hour (
   verdict     INTEGER NOT NULL,
   first_ms    INTEGER NOT NULL,
   last_ms     INTEGER NOT NULL,
-  PRIMARY KEY (hour, device, destination, protection)
+  PRIMARY KEY (device, hour, destination, protection)
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE event (
