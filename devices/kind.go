@@ -42,6 +42,7 @@ var hostnameHints = [...]hint{
 	{"eufy*", KindCamera, "a Eufy camera"}, {"reolink*", KindCamera, "a Reolink camera"}, {"ezviz*", KindCamera, "an Ezviz camera"}, {"hikvision*", KindCamera, "a Hikvision camera"},
 	{"amcrest*", KindCamera, "an Amcrest camera"}, {"foscam*", KindCamera, "a Foscam camera"}, {"tapo_c*", KindCamera, "a Tapo camera"}, {"nest-cam*", KindCamera, "a Nest camera"},
 	{"blink-*", KindCamera, "a Blink camera"}, {"ipcam*", KindCamera, "a network camera"}, {"ipc-*", KindCamera, "a network camera"},
+	{"dcs-*", KindCamera, "a D-Link camera"}, {"dsp-w*", KindPlug, "a D-Link plug"}, {"dch-g*", KindHub, "a D-Link hub"}, {"dch-s*", KindSensor, "a D-Link sensor"}, {"lightify*", KindHub, "a Lightify gateway"},
 	{"*-camera*", KindCamera, "a camera"}, {"camera*", KindCamera, "a camera"}, {"*baby*monitor*", KindCamera, "a baby monitor"},
 
 	{"sonos*", KindSpeaker, "a Sonos speaker"}, {"amazon-echo*", KindSpeaker, "an Echo"}, {"echo-*", KindSpeaker, "an Echo"}, {"google-home*", KindSpeaker, "a Google speaker"},
@@ -68,7 +69,7 @@ var hostnameHints = [...]hint{
 	{"toniebox*", KindToy, "a Toniebox"}, {"furby*", KindToy, "a talking toy"}, {"*-toy*", KindToy, "a toy"}, {"toy-*", KindToy, "a toy"}, {"toy", KindToy, "a toy"},
 
 	{"esp_??????", KindOther, "a small module as plugs, lights and sensors have one"}, {"esp-??????", KindOther, "a small module as plugs, lights and sensors have one"},
-	{"esp32-*", KindOther, "a small module as plugs, lights and sensors have one"}, {"tuya*", KindOther, "a Tuya module"}, {"wlan0", KindOther, "a small module as plugs and cameras have one"},
+	{"esp32-*", KindOther, "a small module as plugs, lights and sensors have one"}, {"tuya*", KindOther, "a Tuya module"}, {"gainspan*", KindOther, "a small module as scales and sensors have one"}, {"wlan0", KindOther, "a small module as plugs and cameras have one"},
 	{"android-*", KindPhone, "an Android telephone"},
 }
 
@@ -87,7 +88,7 @@ var makerHints = [...]hint{
 	{"netatmo*", KindSensor, "Netatmo"}, {"withings*", KindSensor, "Withings"}, {"airthings*", KindSensor, "Airthings"},
 	{"nintendo*", KindConsole, "Nintendo"}, {"sony interactive*", KindConsole, "Sony Interactive Entertainment"},
 	{"seiko epson*", KindPrinter, "Epson"}, {"brother industries*", KindPrinter, "Brother"}, {"lexmark*", KindPrinter, "Lexmark"},
-	{"boxine*", KindToy, "Boxine"}, {"espressif*", KindOther, "Espressif, whose modules are in plugs, lights and sensors"}, {"tuya*", KindOther, "Tuya"},
+	{"boxine*", KindToy, "Boxine"}, {"espressif*", KindOther, "Espressif, whose modules are in plugs, lights and sensors"}, {"tuya*", KindOther, "Tuya"}, {"eq-3*", KindOther, "eQ-3, who makes Homematic"},
 }
 
 // guessKind says what a device probably is and how that is known.

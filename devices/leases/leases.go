@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net/netip"
 	"os"
 	"strings"
 	"time"
@@ -24,7 +25,6 @@ type Config struct {
 	// Interval is how often the files are looked at; default 10 s. Nothing is
 	// read unless a file's time or size changed.
 	Interval   time.Duration
-	Now        func() time.Time // default time.Now
 	Registerer prometheus.Registerer
 }
 
@@ -47,7 +47,7 @@ type file struct {
 
 type key struct {
 	mac  devices.MAC
-	addr string
+	addr netip.Addr
 }
 
 // New checks cfg and starts nothing.
@@ -65,9 +65,6 @@ func New(cfg Config) (*Watcher, error) {
 	}
 	if cfg.Interval <= 0 {
 		cfg.Interval = 10 * time.Second
-	}
-	if cfg.Now == nil {
-		cfg.Now = time.Now
 	}
 	w := &Watcher{cfg: cfg, bad: prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "netcurtain_leases_lines_skipped_total",
@@ -139,12 +136,9 @@ func (w *Watcher) read(f *file) (map[key]Lease, error) {
 	var first *LineError
 	skipped := 0
 	held := map[key]Lease{}
-	now := w.cfg.Now()
-	err = Parse(r, func(l Lease) {
-		if l.Expires.IsZero() || l.Expires.After(now) {
-			held[key{l.MAC, l.Addr.String()}] = l
-		}
-	}, func(bad *LineError) {
+	// Expiry is the server's business, which takes old leases out of its file: a
+	// router's clock is wrong at boot, and would make all of them look expired.
+	err = Parse(r, func(l Lease) { held[key{l.MAC, l.Addr}] = l }, func(bad *LineError) {
 		w.bad.Inc()
 		if skipped++; first == nil {
 			first = bad

@@ -18,7 +18,7 @@ import (
 // Of linux/netfilter/nfnetlink.h and nfnetlink_conntrack.h.
 const (
 	subsystem = unix.NFNL_SUBSYS_CTNETLINK << 8
-	ctNew     = subsystem | 0
+	ctNew     = subsystem
 	ctGet     = subsystem | 1
 	ctDelete  = subsystem | 2
 
