@@ -48,16 +48,30 @@ import (
 //	rawfiles REGEXP          fail if the bytes of any database file match
 func TestStories(t *testing.T) { runStories(t, "testdata") }
 
-// binary builds the daemon from this tree.
+// TestMain builds the daemon from this tree, once for all tests.
+func TestMain(m *testing.M) {
+	os.Exit(func() int {
+		dir, err := os.MkdirTemp("", "nc-bin-")
+		if err != nil {
+			panic(err)
+		}
+		defer os.RemoveAll(dir)
+		bin := filepath.Join(dir, "netcurtain")
+		build := exec.Command("go", "build", "-o", bin, "../cmd/netcurtain")
+		build.Env = append(os.Environ(), "GOFLAGS=-tags=netgo,osusergo,sqlite_omit_load_extension")
+		if out, err := build.CombinedOutput(); err != nil {
+			fmt.Fprintf(os.Stderr, "building the binary: %v\n%s", err, out)
+			return 1
+		}
+		os.Setenv("NETCURTAIN_E2E_BINARY", bin)
+		return m.Run()
+	}())
+}
+
+// binary is the daemon that TestMain built.
 func binary(t *testing.T) string {
 	t.Helper()
-	bin := filepath.Join(t.TempDir(), "netcurtain")
-	build := exec.Command("go", "build", "-o", bin, "../cmd/netcurtain")
-	build.Env = append(os.Environ(), "GOFLAGS=-tags=netgo,osusergo,sqlite_omit_load_extension")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("building the binary: %v\n%s", err, out)
-	}
-	return bin
+	return os.Getenv("NETCURTAIN_E2E_BINARY")
 }
 
 func runStories(t *testing.T, dir string) {
