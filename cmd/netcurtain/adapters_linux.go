@@ -14,7 +14,6 @@ import (
 	"github.com/netcurtain/netcurtain/configs"
 	"github.com/netcurtain/netcurtain/devices"
 	"github.com/netcurtain/netcurtain/enforce"
-	"github.com/netcurtain/netcurtain/flow"
 	"github.com/netcurtain/netcurtain/internal/dnsname"
 	"github.com/netcurtain/netcurtain/observe"
 	"github.com/netcurtain/netcurtain/policy"
@@ -24,8 +23,6 @@ import (
 )
 
 // The rooms declare what they need; these few lines fit the rooms to it.
-
-type flowEvent = flow.Event
 
 // describer fits the atlas to the observer.
 type describer struct{ atlas *atlas.Atlas }

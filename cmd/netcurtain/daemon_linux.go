@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -23,6 +24,7 @@ import (
 	"github.com/netcurtain/netcurtain/devices/neigh"
 	"github.com/netcurtain/netcurtain/dnsfilter"
 	"github.com/netcurtain/netcurtain/enforce"
+	"github.com/netcurtain/netcurtain/flow"
 	"github.com/netcurtain/netcurtain/flow/conntrack"
 	"github.com/netcurtain/netcurtain/flow/nflog"
 	"github.com/netcurtain/netcurtain/internal/dnsname"
@@ -58,7 +60,8 @@ type daemon struct {
 	wake     chan struct{} // the household chose something
 	on       atomic.Bool
 	keeper   *lists.Lists
-	written  string // the known devices as last written down; of keepKernel
+	reloaded prometheus.Gauge // 1 while the settings file in force is the newest
+	written  string           // the known devices as last written down; of keepKernel
 }
 
 // Run is the daemon: it wires the rooms, runs them and puts back what it changed.
@@ -70,6 +73,13 @@ func (c runCmd) Run(ctx context.Context, io std) error {
 	}
 	d := &daemon{cmd: c, log: log, metrics: prometheus.NewRegistry(), wake: make(chan struct{}, 1), engine: policy.NewEngine(nil)}
 	d.settings.Store(&settings)
+	d.reloaded = prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "netcurtain_settings_last_reload_successful", Help: "1 when the settings file was right when it was last read, else 0: the settings before are in force.",
+	})
+	d.reloaded.Set(1)
+	if err := d.metrics.Register(d.reloaded); err != nil {
+		return err
+	}
 	if err := d.ready(ctx); err != nil {
 		return err
 	}
@@ -240,7 +250,7 @@ func (d *daemon) live(ctx context.Context) (err error) {
 	run("conntrack", func(ctx context.Context) error { return d.tracker.Run(ctx, d.observer.Event) })
 	run("live counters", d.dumpRegularly)
 	run("nflog", func(ctx context.Context) error {
-		return packets.Run(ctx, d.observer.Packet)
+		return packets.Run(ctx, func(p flow.Packet) { d.sightPacket(p); d.observer.Packet(p) })
 	})
 	run("lists", d.keeper.Run)
 	run("dns", dns.Run)
@@ -276,6 +286,19 @@ func (d *daemon) sight(s devices.Sighting) {
 	d.changed()
 }
 
+// sightPacket learns from a packet which hardware address has which address: at
+// once, and for IPv6 addresses that change by the hour, too.
+func (d *daemon) sightPacket(p flow.Packet) {
+	mac, addr := devices.MAC(p.MAC), p.Tuple.SrcAddr()
+	if mac.IsZero() {
+		return
+	}
+	if dev, ok := d.registry.ByAddr(addr); ok && slices.Contains(dev.MACs, mac) {
+		return // known: the neighbour table keeps it fresh
+	}
+	d.sight(devices.Sighting{MAC: mac, Addr: addr, Source: devices.SourcePacket, At: p.At})
+}
+
 // changed wakes whoever applies choices. It never blocks.
 func (d *daemon) changed() {
 	select {
@@ -295,7 +318,7 @@ func (d *daemon) dumpRegularly(ctx context.Context) error {
 		case <-wait.C:
 		}
 		n := 0
-		err := d.tracker.Dump(ctx, func(e flowEvent) { n++; d.observer.Event(e) })
+		err := d.tracker.Dump(ctx, func(e flow.Event) { n++; d.observer.Event(e) })
 		d.health.set("counters", err, "Bytes of running connections are counted.", "")
 		// A dump of 12,000 entries costs a slow core 20 ms.
 		every := 5 * time.Second

@@ -153,7 +153,9 @@ func (d *daemon) reload(ctx context.Context) {
 	now := *d.settings.Load()
 	next, err := d.cmd.read()
 	d.health.set("settings", err, "The settings file is in force.", "netcurtain check --config "+d.cmd.Config)
+	d.reloaded.Set(1)
 	if err != nil {
+		d.reloaded.Set(0)
 		d.log.Error("the settings file is wrong; the old settings stay in force", "error", err)
 		return
 	}
