@@ -32,7 +32,7 @@ func cleanHostname(s string) string {
 			if marks++; marks > 2 {
 				continue
 			}
-		case !unicode.IsLetter(c) && !unicode.IsDigit(c) && !strings.ContainsRune("-_.,()+:#@’", c):
+		case !unicode.IsLetter(c) && !unicode.IsDigit(c) && !unicode.Is(unicode.So, c) && !strings.ContainsRune("-_.,()+:#@’", c):
 			c = '-'
 		}
 		if !unicode.IsMark(c) {

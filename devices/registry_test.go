@@ -88,6 +88,7 @@ func TestHostnamesAreTheAttackers(t *testing.T) {
 		"  much \t  space  ":                    "much space",
 		"bad\xff\xfeutf8":                       "bad--utf8",
 		"z\u0301\u0302\u0303\u0304\u0305algo":   "z\u0301\u0302algo",
+		"📺 Küche & Bad":                         "📺 Küche - Bad",
 		"tv.local":                              "tv",
 		"tv.lan":                                "tv",
 		"tv.":                                   "tv",
