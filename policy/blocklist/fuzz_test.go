@@ -30,9 +30,17 @@ func FuzzCompile(f *testing.F) {
 				rules = append(rules, rule{f, n})
 			})
 		}
-		x, _, err := Compile(Text{Source: Source{Name: "fuzz"}, Text: strings.NewReader(list)})
-		if err != nil {
+		b := NewBuilder(Options{Buffer: 1 << 10}) // small, for speed and for many runs
+		if _, err := b.Add(Source{Name: "fuzz"}, strings.NewReader(list)); err != nil {
 			return
+		}
+		var out Memory
+		if err := b.Write(&out); err != nil {
+			t.Fatal(err)
+		}
+		x, err := Open(out.Bytes())
+		if err != nil {
+			t.Fatal(err)
 		}
 		for _, r := range rules {
 			s := r.f.shape()
