@@ -59,12 +59,7 @@ func (k *Kernel) Check(ctx context.Context) []Problem {
 	}
 	found = append(found, k.checkFeatures(ctx)...)
 	found = append(found, checkBridge()...)
-	if blocked, err := k.handoverBlocked(); err == nil && blocked {
-		found = append(found, Problem{
-			What: "A firewall drops what is handed to the proxy: guarded devices go straight to the internet.",
-			Fix:  "nft insert rule inet filter input meta mark and 0x01000000 != 0 accept (or the like in your firewall), then restart netcurtain",
-		})
-	}
+	found = append(found, k.checkArrival()...)
 	return append(found, k.checkOffload(ctx)...)
 }
 

@@ -34,7 +34,7 @@
 //	alive                        Alive       ports taken over: 53 and 853, 80, 443; 5 s each
 //	blocked4, blocked6           Block       device . address, each with its end
 //	unseen4, unseen6             the kernel  addresses of unfiltered devices, for a minute
-//	handed, reached (counters)   the kernel  connections handed to the proxy; those that reached it
+//	…_taken, …_arrived           the kernel  counters: look-ups and connections taken; those that arrived
 //
 // # Marks
 //
@@ -55,6 +55,6 @@
 // after it closed; no conntrack entry need be deleted for either.
 //
 // A TPROXY without a listener does not match, and the packet is routed. Where a
-// firewall of somebody else drops what is handed over, the counters differ and
-// Alive refuses to prolong the gate: ErrHandoverBlocked.
+// firewall of somebody else drops what we take, the counters differ and Alive
+// refuses to keep the gate closed for an hour: ErrBlocked.
 package enforce

@@ -10,12 +10,12 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
 
 	"github.com/google/nftables"
-	"github.com/google/nftables/expr"
 
 	"github.com/netcurtain/netcurtain/devices"
 )
@@ -68,10 +68,27 @@ func (s Service) taken() []uint16 {
 	return nil
 }
 
-// heartbeat remembers when each service last proved to be alive, for the log.
+// heartbeat remembers when each service last proved to be alive, for the log,
+// and until when it steps aside.
 type heartbeat struct {
-	mu   sync.Mutex
-	last map[Service]time.Time
+	mu    sync.Mutex
+	last  map[Service]time.Time
+	aside map[Service]time.Time
+}
+
+func (h *heartbeat) isAside(s Service, now time.Time) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return now.Before(h.aside[s])
+}
+
+func (h *heartbeat) stepAside(s Service, until time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.aside == nil {
+		h.aside = make(map[Service]time.Time)
+	}
+	h.aside[s] = until
 }
 
 // beat notes a proof of life at now and reports whether it is the first after a silence.
@@ -92,36 +109,10 @@ func (h *heartbeat) stop(s Service) {
 	delete(h.last, s)
 }
 
-// ErrHandoverBlocked says that the kernel hands connections of guarded devices
-// to the proxy and that none arrives. They go straight to the internet until a
-// rule lets them in and the rules are loaded again.
-var ErrHandoverBlocked = errors.New("enforce: a firewall drops what is handed to the proxy: " +
-	"let packets with the deliver mark in (nft insert rule inet filter input meta mark and 0x01000000 != 0 accept), then restart netcurtain")
-
-// handoverBlocked compares how many connections were handed over with how many arrived.
-func (k *Kernel) handoverBlocked() (bool, error) {
-	var objs []nftables.Obj
-	err := k.live.batch(func(c *nftables.Conn) (err error) {
-		objs, err = c.GetNamedObjects(table(mainTable))
-		return err
-	})
-	if err != nil {
-		return false, err
-	}
-	packets := make(map[string]uint64)
-	for _, o := range objs {
-		if n, ok := o.(*nftables.NamedObj); ok {
-			if counter, ok := n.Obj.(*expr.Counter); ok {
-				packets[n.Name] = counter.Packets
-			}
-		}
-	}
-	return packets["handed"] >= 3 && packets["reached"] == 0, nil
-}
-
 // Alive says that s has just answered a real request through its own listener:
 // for the next AliveFor the kernel brings it traffic. Call it after each such
-// answer, at least every 2 s; a ticker proves nothing.
+// answer, at least every 2 s; a ticker proves nothing. ErrBlocked says that the
+// traffic would not arrive, and that the gate stays open therefore.
 func (k *Kernel) Alive(ctx context.Context, s Service) error {
 	if s.taken() == nil {
 		return fmt.Errorf("enforce: service %d is none of ours", s)
@@ -129,14 +120,8 @@ func (k *Kernel) Alive(ctx context.Context, s Service) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if s != ServiceDNS {
-		blocked, err := k.handoverBlocked()
-		if err != nil {
-			return fmt.Errorf("enforce: keeping %s alive: %w", s, err)
-		}
-		if blocked {
-			return ErrHandoverBlocked
-		}
+	if err := k.arrives(s); err != nil {
+		return err
 	}
 	if err := k.refresh("alive", ports(s)); err != nil {
 		return fmt.Errorf("enforce: keeping %s alive: %w", s, err)
@@ -384,11 +369,11 @@ func mend(err error) error {
 	switch {
 	case err == nil:
 		return nil
-	case errors.Is(err, os.ErrPermission):
+	case errors.Is(err, os.ErrPermission), strings.Contains(err.Error(), syscall.EPERM.Error()): // nftables does not wrap all
 		return ErrNoRights
 	case errors.Is(err, syscall.ENFILE):
 		return fmt.Errorf("%w (the set is full: fewer or shorter blocks are needed)", err)
-	case errors.Is(err, syscall.ENOENT):
+	case errors.Is(err, syscall.ENOENT), strings.Contains(err.Error(), syscall.ENOENT.Error()):
 		return fmt.Errorf("%w (the table inet netcurtain is not loaded: Set loads it)", err)
 	}
 	return err

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/netcurtain/netcurtain/devices"
 	"github.com/netcurtain/netcurtain/internal/netlab"
@@ -125,19 +126,26 @@ func TestFirewallBeforeTheProxy(t *testing.T) {
 	t.Parallel()
 	l, _, _ := withProxy(t)
 	l.sh("nft 'table inet fw { chain input { type filter hook input priority filter; tcp dport 80 drop; }; }'")
-	l.alive(ServiceHTTP)
+	l.beat(ServiceHTTP)
 	for _, a := range []netip.Addr{site4, site6, site4} {
 		l.expect("dropped by the firewall", l.toy, "tcp", a, 80, "silence")
 	}
+	now := time.Now()
+	l.k.now = func() time.Time { return now }
 	l.in(func() error {
-		if err := l.k.Alive(t.Context(), ServiceHTTP); !errors.Is(err, ErrHandoverBlocked) {
-			t.Errorf("a blocked proxy is said to be alive: %v", err)
+		for range 2 {
+			if err := l.k.Alive(t.Context(), ServiceHTTP); !errors.Is(err, ErrBlocked) {
+				t.Errorf("a blocked proxy is said to be alive: %v", err)
+			}
 		}
 		if p := l.k.Check(t.Context()); len(p) != 1 || !strings.Contains(p[0].What, "firewall") {
 			t.Errorf("Check: %v", p)
 		}
-		return nil
+		return l.k.Dead(t.Context(), ServiceHTTP) // or a few seconds
 	})
-	l.dead(ServiceHTTP) // or a few seconds
-	l.expect("withdrawn", l.toy, "tcp", site4, 80, "site")
+	l.expect("stepped aside", l.toy, "tcp", site4, 80, "site")
+	l.sh("nft delete table inet fw")
+	now = now.Add(aside)
+	l.beat(ServiceHTTP)
+	l.expect("tried again", l.toy, "tcp", site4, 80, "http")
 }

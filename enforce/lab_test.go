@@ -363,7 +363,11 @@ func (l *lab) running(host *netlab.Host, addr netip.Addr, port uint16, want stri
 // answers talks over a running connection and compares the first word.
 func (l *lab) answers(why string, c net.Conn, want string) {
 	l.Helper()
-	got := talk(c, patient)
+	wait := patient
+	if want == "silence" {
+		wait = hasty
+	}
+	got := talk(c, wait)
 	if first, _, _ := strings.Cut(got, " "); first != want {
 		l.Errorf("%s: connection to %s: %q, want %q", why, c.RemoteAddr(), got, want)
 	}

@@ -3,6 +3,7 @@
 package enforce
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -147,6 +148,36 @@ END`)
 			l.expect("behind a firewall", l.tv, network, a, 53, "ours")
 		}
 	}
+}
+
+// TestFirewallBeforeTheResolver: where somebody's firewall drops what is not
+// tracked, look-ups go to the plain router instead of nowhere.
+func TestFirewallBeforeTheResolver(t *testing.T) {
+	t.Parallel()
+	l, _ := withResolvers(t)
+	l.sh("nft 'table inet fw { chain input { type filter hook input priority filter; ct state untracked drop; }; }'")
+	l.beat(ServiceDNS)
+	c, err := l.dial(l.tv, "udp", 0, routerAddrs[0], 53, patient)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	for range 20 {
+		if _, err := c.Write([]byte("hello\n")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l.answers("dropped by the firewall", c, "silence")
+	l.in(func() error {
+		if err := l.k.Alive(t.Context(), ServiceDNS); !errors.Is(err, ErrBlocked) {
+			t.Errorf("a blocked resolver is said to be alive: %v", err)
+		}
+		if p := l.k.Check(t.Context()); len(p) != 1 || !strings.Contains(p[0].What, "firewall") {
+			t.Errorf("Check: %v", p)
+		}
+		return l.k.Dead(t.Context(), ServiceDNS)
+	})
+	l.answers("stepped aside", c, "plain")
 }
 
 // TestChecksums: rewritten packets carry right checksums where no network card
