@@ -60,6 +60,11 @@ const (
 // maxRecord is 2^14 bytes of content and what TLS 1.2 allows a cipher to add.
 const maxRecord = 1<<14 + 2048
 
+// maxMajor bounds the major version of a record. Servers must ignore it before
+// the version is agreed (RFC 8446 §5.1), so a hello may carry any; crypto/tls
+// draws the line here.
+const maxMajor = 0x0f
+
 // maxHello bounds a handshake message that we are willing to collect.
 const maxHello = 15 << 10
 
@@ -118,7 +123,7 @@ func nextRecord(b []byte) (frag, rest []byte, st Status) {
 	switch {
 	case len(b) == 0:
 		return nil, nil, NeedMore
-	case b[0] != recHandshake, len(b) > 1 && b[1] != 3, len(b) > 2 && b[2] > 4:
+	case b[0] != recHandshake, len(b) > 1 && b[1] > maxMajor:
 		return nil, nil, NotTLS
 	case len(b) < 5:
 		return nil, nil, NeedMore
@@ -172,10 +177,10 @@ func parseHello(msg []byte) (Hello, Status) {
 	r := reader{b: msg}
 	version := r.u16()
 	r.take(32) // random
-	session := r.vec8()
-	suites := r.vec16()
-	r.vec8() // compression
-	if r.bad || version>>8 != 3 || len(session) > 32 || len(suites) < 2 || len(suites)%2 != 0 {
+	r.vec8()   // session
+	r.vec16()  // cipher suites
+	r.vec8()   // compression
+	if r.bad { // no stricter than servers are, or the odd hello would pass nameless
 		return Hello{}, NotTLS
 	}
 	h := Hello{TLS: TLS{Hello: true, Version: versionName(version)}}
@@ -186,6 +191,12 @@ func parseHello(msg []byte) (Hello, Status) {
 		if !exts.bad {
 			h.extension(id, body)
 		}
+	}
+	if h.TLS.Version == "" { // supported_versions would have replaced a strange one
+		if version < 0x0300 {
+			return Hello{}, NotTLS
+		}
+		h.TLS.Version = "1.2" // what a server answers to a number it does not know
 	}
 	return h, Complete
 }

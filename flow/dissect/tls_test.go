@@ -165,7 +165,7 @@ func TestECHIsTrueOnlyForAnOuterName(t *testing.T) {
 }
 
 func TestNotTLS(t *testing.T) {
-	for _, s := range []string{"GET / HTTP/1.1\r\n\r\n", "SSH-2.0-x\r\n", "\x16\x02\x00\x00\x05", "\x16\x03\x01\x00\x05\x02", "\x16\x03\x01\xff\xff\x01", "\x00", "\x80\x2e\x02"} {
+	for _, s := range []string{"GET / HTTP/1.1\r\n\r\n", "SSH-2.0-x\r\n", "\x16\x20\x00\x00\x05", "\x16\x03\x01\x00\x05\x02", "\x16\x03\x01\xff\xff\x01", "\x00", "\x80\x2e\x02"} {
 		if _, st := ParseClientHello([]byte(s)); st != NotTLS {
 			t.Errorf("%q: %v", s, st)
 		}
@@ -179,6 +179,14 @@ func TestSSLv2Hello(t *testing.T) {
 		t.Errorf("%v %+v", st, h)
 	}
 	if r := talk(flow.TCP, 443, "> "+string(b)); r.App != "tls" || r.Protection != flow.Encrypted {
+		t.Errorf("%+v", r)
+	}
+}
+
+// Clear words behind six bytes that look like TLS are not called encrypted.
+func TestDressedAsHello(t *testing.T) {
+	r := talk(flow.TCP, 443, "> \x16\x03\x01\x00\x40\x01\x00\x00\x3c"+string(bytes.Repeat([]byte("name=bob;pw=x "), 5)))
+	if r.Protection == flow.Encrypted {
 		t.Errorf("%+v", r)
 	}
 }
@@ -254,7 +262,7 @@ func FuzzClientHello(f *testing.F) {
 			t.Errorf("%v, yet %+v", st, h)
 		}
 		info, ok := hear(b)
-		if !ok || len(b) > maxHello {
+		if !ok || len(b) > maxHello || len(info.SupportedVersions) == 0 { // without a version it goes no further
 			return
 		}
 		if st != Complete {

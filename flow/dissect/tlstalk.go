@@ -11,6 +11,7 @@ type tlsTalk struct {
 	seen     bool // this is TLS
 	hello    bool // the client's part is settled
 	server   bool // the server's part is settled
+	broken   bool // the client's part began like a hello and was none
 	inner    Hello
 	clientAt flow.Dir
 }
@@ -36,8 +37,11 @@ func (c *Conversation) startTLS(up, down []byte) bool {
 // handshakeStart reports whether b begins with a handshake record (RFC 8446
 // §5.1) whose first message is of the given type.
 func handshakeStart(b []byte, kind byte) bool {
-	return len(b) >= 6 && b[0] == recHandshake && b[1] == 3 && b[2] <= 4 && b[5] == kind &&
-		binary.BigEndian.Uint16(b[3:]) <= maxRecord
+	if len(b) < 6 || b[0] != recHandshake || b[1] > maxMajor || b[5] != kind {
+		return false
+	}
+	n := binary.BigEndian.Uint16(b[3:])
+	return n > 0 && n <= maxRecord && (b[1] == 3 || len(b) >= 10 && n >= 5 && b[9] == 3) // the hello's own version
 }
 
 // sslv2Start reports an SSLv2-form hello as far as it goes; its length fields
@@ -80,6 +84,8 @@ func (t *tlsTalk) readHello(s *stream) {
 		}
 	case st == NeedMore && !s.full():
 		return
+	default:
+		t.broken = st == NotTLS
 	}
 	t.hello = true
 	s.mute()
@@ -103,6 +109,9 @@ func (t *tlsTalk) readServer(s *stream) {
 
 func (t *tlsTalk) result() Result {
 	r := t.inner.Result()
+	if t.broken && t.inner.TLS.Cipher == 0 {
+		r.cannotTell("begins like a TLS handshake, but what follows makes no sense")
+	}
 	if t.inner.TLS.Cipher != 0 && nullCipher(t.inner.TLS.Cipher) {
 		r.Protection = flow.Readable
 	}
