@@ -26,6 +26,7 @@ type core struct {
 	heard    *flow.Names           // from DNS answers
 	carried  *flow.Names           // from flows' own names, for the guard against shared addresses
 	reading  reading
+	owners   map[devices.ID]*whose
 	told     *flow.Table[time.Time] // rare events already told, by a tuple that stands for them
 	qname    []byte
 	cut      func(Cut) bool // queues a block; false when there is no room
@@ -35,10 +36,7 @@ type core struct {
 // running is one flow as it goes on.
 type running struct {
 	flow.Flow
-	device  devices.ID
-	kind    devices.Kind
-	mode    devices.Mode
-	log     devices.LogLevel
+	*whose
 	inbound bool // opened from outside: the device is the responder
 	proxied bool
 	settled bool // its first bytes were read, or waited for in vain
@@ -46,11 +44,37 @@ type running struct {
 	serial  uint32 // of its conversation, to tell it from an earlier one on the same tuple
 	conv    *dissect.Conversation
 	seen    dissect.Result
-	verdict policy.Verdict
-	base    flow.Counters // already recorded, or from before our time
-	parts   int           // how many times it was recorded
-	told    time.Time     // when it was last recorded
-	touched time.Time     // when a source last spoke of it
+	verdict *policy.Verdict // nil when nothing was decided
+	base    flow.Counters   // already recorded, or from before our time
+	parts   uint32          // how many times it was recorded
+	told    int64           // when it was last recorded, in Unix nanoseconds
+	touched int64           // when a source last spoke of it, likewise
+}
+
+// whose is the device of a flow as it was treated when the flow began; the flows
+// of a device share one.
+type whose struct {
+	device devices.ID
+	kind   devices.Kind
+	mode   devices.Mode
+	log    devices.LogLevel
+}
+
+// maxOwners bounds the devices whose flows share: anybody on the LAN may invent
+// addresses.
+const maxOwners = 1024
+
+// share returns the whose of a device that other flows hold already, where there is one.
+func (c *core) share(d devices.Device) *whose {
+	w := whose{d.ID, d.Kind, d.Mode, d.Log}
+	if old := c.owners[d.ID]; old != nil && *old == w {
+		return old
+	}
+	if len(c.owners) >= maxOwners {
+		clear(c.owners)
+	}
+	c.owners[d.ID] = &w
+	return &w
 }
 
 // recorded is what the journal already has of a connection.
@@ -76,6 +100,7 @@ func newCore(cfg Config, m *metrics) *core {
 		carried: flow.NewNames(cfg.Names / 4),
 		told:    flow.NewTable[time.Time](maxTold, nil),
 		cut:     func(Cut) bool { return false },
+		owners:  make(map[devices.ID]*whose),
 		m:       m,
 	}
 	c.flows = flow.NewTable(cfg.Flows, func(_ flow.Tuple, s *running) {
@@ -118,7 +143,7 @@ func (c *core) event(e *flow.Event) {
 	if s.ID == 0 {
 		c.identify(s, e)
 	}
-	s.touched = c.now
+	s.touched = c.now.UnixNano()
 	if e.Counters != (flow.Counters{}) {
 		if e.Counters != s.Counters {
 			s.Last = c.lastOf(e)
@@ -190,7 +215,7 @@ func (c *core) packet(p *flow.Packet) {
 		}
 	}
 	c.learnMAC(s, p)
-	s.touched, s.Last = c.now, c.now
+	s.touched, s.Last = c.now.UnixNano(), c.now
 	s.note(dir, p.Flags)
 	if c.counting {
 		s.count(dir, p.Length)
@@ -214,7 +239,7 @@ func (c *core) learnMAC(s *running, p *flow.Packet) {
 	}
 	dev, mac, _, ok := c.owner(s.Tuple, p)
 	if ok && dev.Mode != devices.ModeOff {
-		s.MAC, s.device, s.kind, s.mode, s.log = mac, dev.ID, dev.Kind, dev.Mode, dev.Log
+		s.MAC, s.whose = mac, c.share(dev)
 		c.decide(s)
 	}
 }
@@ -242,6 +267,14 @@ func (s *running) over() bool {
 	return s.fins&reset != 0 || s.fins == finOrig|finReply
 }
 
+// decided is the flow's verdict; nothing was decided when it is zero.
+func (s *running) decided() policy.Verdict {
+	if s.verdict == nil {
+		return policy.Verdict{}
+	}
+	return *s.verdict
+}
+
 // answers teaches the names in a DNS response to the device that asked.
 func (c *core) answers(s *running, b []byte) {
 	readAnswers(b, c.qname, func(name []byte, addr netip.Addr, ttl time.Duration) {
@@ -258,8 +291,8 @@ func (c *core) add(t flow.Tuple, e *flow.Event, p *flow.Packet) *running {
 	}
 	s := c.flows.Add(t)
 	s.Tuple, s.MAC = t, mac
-	s.device, s.kind, s.mode, s.log, s.inbound = dev.ID, dev.Kind, dev.Mode, dev.Log, inbound
-	s.First, s.Last, s.touched = c.now, c.now, c.now
+	s.whose, s.inbound = c.share(dev), inbound
+	s.First, s.Last, s.touched = c.now, c.now, c.now.UnixNano()
 	if e != nil && !e.Start.IsZero() {
 		s.First = e.Start
 	}
@@ -465,11 +498,11 @@ const maxParts = 512
 // whether there was anything.
 func (c *core) part(s *running) bool {
 	known := s.settled || s.conv == nil && c.now.Sub(s.First) > c.cfg.Deadline
-	if !known || s.Counters == s.base || s.parts > 0 && c.now.Sub(s.told) < partEvery {
+	if !known || s.Counters == s.base || s.parts > 0 && c.now.UnixNano()-s.told < int64(partEvery) {
 		return false
 	}
 	c.record(s)
-	s.base, s.told = s.Counters, c.now
+	s.base, s.told = s.Counters, c.now.UnixNano()
 	s.parts++
 	return true
 }
@@ -477,8 +510,8 @@ func (c *core) part(s *running) bool {
 // entry is the flow as the journal takes it.
 func (c *core) entry(s *running) journal.Entry {
 	f := &journal.Flow{
-		Flow: s.Flow, Seen: s.seen, Destination: c.describe(s), Verdict: s.verdict,
-		Proxied: s.proxied, Inbound: s.inbound, Part: s.parts,
+		Flow: s.Flow, Seen: s.seen, Destination: c.describe(s), Verdict: s.decided(),
+		Proxied: s.proxied, Inbound: s.inbound, Part: int(s.parts),
 	}
 	f.Counters.Orig = less(f.Counters.Orig, s.base.Orig)
 	f.Counters.Reply = less(f.Counters.Reply, s.base.Reply)
@@ -507,9 +540,9 @@ func (c *core) sweep() {
 			}
 		}
 	}
-	limit := c.now.Add(-c.cfg.Idle)
+	limit := c.now.Add(-c.cfg.Idle).UnixNano()
 	for _, s := range c.flows.All() {
-		if s.touched.After(limit) {
+		if s.touched > limit {
 			break
 		}
 		t := s.Tuple
@@ -538,15 +571,15 @@ func (c *core) carry(p *Carried) {
 	} else if dir == flow.Reply {
 		c.turn(s)
 	}
-	if s.proxied && (p.Seen.ServerName != s.seen.ServerName || p.Verdict != s.verdict) {
+	if s.proxied && (p.Seen.ServerName != s.seen.ServerName || p.Verdict != s.decided()) {
 		c.record(s) // one connection, several sites: each is a flow of its own
 		s.base, s.parts, s.First = s.Counters, 0, c.now
 	}
 	c.reading.drop(s)
-	s.settled, s.proxied, s.touched = true, true, c.now
+	s.settled, s.proxied, s.touched = true, true, c.now.UnixNano()
 	s.seen = p.Seen
 	c.conclude(s)
-	s.verdict = p.Verdict
+	s.verdict = new(p.Verdict) // p lies in a batch that is used again
 	if p.Counters != (flow.Counters{}) {
 		s.Counters, s.Last = p.Counters, c.now
 	}

@@ -19,8 +19,13 @@ func (c *core) decide(s *running) {
 	if c.cfg.Decide == nil || inbound || s.proxied || c.isInside(far.Addr()) {
 		return
 	}
-	s.verdict = c.cfg.Decide.Decide(c.query(s, s.Name))
-	if s.verdict.Action != policy.Block || c.cfg.Block == nil || s.MAC == (devices.MAC{}) {
+	s.verdict = nil
+	v := c.cfg.Decide.Decide(c.query(s, s.Name))
+	if v == (policy.Verdict{}) {
+		return // as for most flows: nothing to keep
+	}
+	s.verdict = new(v)
+	if v.Action != policy.Block || c.cfg.Block == nil || s.MAC == (devices.MAC{}) {
 		return
 	}
 	if c.sharesAddress(s) {
@@ -84,7 +89,7 @@ func (c *core) rare(s *running) {
 	if c.isInside(far.Addr()) {
 		return
 	}
-	if how := sideDoor(s.Tuple.Proto, far.Port(), &s.seen, s.verdict.Reason); how != "" {
+	if how := sideDoor(s.Tuple.Proto, far.Port(), &s.seen, s.decided().Reason); how != "" {
 		c.tell(s, journal.EventSideDoor, how)
 	}
 }
