@@ -2,6 +2,8 @@ package ui
 
 import (
 	"bytes"
+	"cmp"
+	"context"
 	"fmt"
 	"html/template"
 	"net/http"
@@ -11,6 +13,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/netcurtain/netcurtain/devices"
+	"github.com/netcurtain/netcurtain/journal"
 	"github.com/netcurtain/netcurtain/ui/api"
 )
 
@@ -20,7 +24,7 @@ func (s *Server) pageRoutes() []route {
 	return []route{
 		{"GET", "/{$}", s.page("home", s.homePage)},
 		{"GET", "/devices/{id}", s.page("device", s.devicePage)},
-		{"GET", "/live", s.page("live", s.plainPage("Live", "live"))},
+		{"GET", "/live", s.page("live", s.livePage)},
 		{"GET", "/log", s.page("log", s.logPage)},
 		{"GET", "/rules", s.page("rules", s.rulesPage)},
 		{"GET", "/events", s.page("events", s.eventsPage)},
@@ -167,7 +171,48 @@ func sumUp(list []api.Device) sums {
 	return n
 }
 
+// feedView is the live feed as it stands when the page is made: what happened
+// last, which a script then carries on.
+type feedView struct {
+	Latest []api.Live
+	Keep   int // how many rows it holds
+}
+
+// latest are the last n things that were written down, newest first.
+func (s *Server) latest(ctx context.Context, n int) (feedView, error) {
+	v := feedView{Keep: n}
+	lookups, err := s.cfg.Ledger.Lookups(ctx, journal.Filter{Limit: n})
+	if err != nil {
+		return v, fmt.Errorf("look-ups: %w", err)
+	}
+	flows, err := s.cfg.Ledger.Flows(ctx, journal.Filter{Limit: n})
+	if err != nil {
+		return v, fmt.Errorf("flows: %w", err)
+	}
+	names := map[devices.ID]string{}
+	for _, d := range s.cfg.House.Devices(s.cfg.Now()) {
+		names[d.ID] = d.Name
+	}
+	for _, l := range lookups {
+		v.Latest = append(v.Latest, api.Live{
+			At: l.At, What: "lookup", Device: string(l.Device), DeviceName: cmp.Or(names[l.Device], string(l.Device)),
+			Name: l.Name, Organisation: l.Organisation, Verdict: l.Verdict, Noted: l.Noted, List: l.List,
+		})
+	}
+	for _, f := range flows {
+		v.Latest = append(v.Latest, api.Live{
+			At: f.Last, What: "flow", Device: string(f.Device), DeviceName: cmp.Or(names[f.Device], string(f.Device)),
+			Name: cmp.Or(f.Name, addrPort(f.Dst)), Organisation: f.Organisation, Protection: f.Protection, Harmless: f.Harmless, Why: f.Why,
+			BytesOut: f.BytesOut, BytesIn: f.BytesIn, Verdict: f.Verdict, List: f.List,
+		})
+	}
+	slices.SortStableFunc(v.Latest, func(a, b api.Live) int { return b.At.Compare(a.At) })
+	v.Latest = v.Latest[:min(len(v.Latest), n)]
+	return v, nil
+}
+
 type homeView struct {
+	Feed    feedView
 	Sums    sums
 	Devices []api.Device
 	Health  api.Health
@@ -186,7 +231,8 @@ func (s *Server) homePage(r *http.Request) (view, error) {
 	// Who did something comes first, and whatever was readable before that.
 	slices.SortStableFunc(list, func(a, b api.Device) int { return cmpDesc(a.Totals.ReadableFlows, b.Totals.ReadableFlows) })
 	h := s.cfg.Health(r.Context())
-	return view{Title: "Who talked to whom today", Here: "home", Page: homeView{sumUp(list), list, h, wellness(h.Lines)}}, nil
+	feed, err := s.latest(r.Context(), 6)
+	return view{Title: "Who talked to whom today", Here: "home", Page: homeView{feed, sumUp(list), list, h, wellness(h.Lines)}}, err
 }
 
 // blocked is one thing that was blocked, maybe many times: devices ask again
@@ -266,8 +312,9 @@ func rank(d api.Destination) int64 {
 	return n
 }
 
-func (s *Server) plainPage(title, here string) func(*http.Request) (view, error) {
-	return func(*http.Request) (view, error) { return view{Title: title, Here: here}, nil }
+func (s *Server) livePage(r *http.Request) (view, error) {
+	feed, err := s.latest(r.Context(), 60)
+	return view{Title: "Live", Here: "live", Page: feed}, err
 }
 
 type logView struct {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"html/template"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -41,6 +42,7 @@ func (s *Server) words() template.FuncMap {
 		"event":      eventWord,
 		"protocol":   protocolWord,
 		"kinds":      kinds,
+		"detail":     detail,
 		"fresh":      func(t time.Time) bool { return s.cfg.Now().Sub(t) < time.Hour },
 		"either": func(yes bool, one, other string) string {
 			if yes {
@@ -377,4 +379,16 @@ func protocolWord(app string) string {
 		return "unknown protocol"
 	}
 	return strings.ToUpper(show(app))
+}
+
+// detail is what a row of the feed says beside the name; live.mjs says the same.
+func detail(e api.Live) string {
+	parts := []string{short(e.Organisation, 60)}
+	if e.What == "flow" {
+		parts = append(parts, humanBytes(e.BytesOut)+" out", humanBytes(e.BytesIn)+" in", short(e.Why, 80))
+	}
+	if e.List != "" {
+		parts = append(parts, "list "+short(e.List, 60))
+	}
+	return strings.Join(slices.DeleteFunc(parts, func(s string) bool { return s == "" }), " · ")
 }

@@ -29,13 +29,14 @@ function badge(e) {
   if (e.verdict === "block") return element("span", "Blocked", "badge block");
   if (e.noted) return element("span", "Would be blocked", "badge noted");
   if (e.what === "lookup") return element("span", "Looked up", "badge allow");
+  if (e.harmless) return element("span", "Readable, harmless", "badge");
   return element("span", protection[e.protection] || "Connection", "badge " + (e.protection || "allow"));
 }
 
 function row(e) {
-  const li = document.createElement("li");
+  const li = element("li", "", "new");
   const at = new Date(e.at);
-  const time = element("time", at.toLocaleTimeString([], { hour12: false }));
+  const time = element("time", at.toLocaleTimeString([], { hourCycle: "h23", hour: "2-digit", minute: "2-digit", second: "2-digit" }));
   time.dateTime = e.at;
   li.append(time, " ", badge(e), " ");
   if (e.device) {
@@ -59,7 +60,7 @@ function show(e) {
   for (const feed of feeds) {
     feed.querySelector(".quiet")?.remove();
     feed.prepend(row(e));
-    while (feed.children.length > Number(feed.dataset.live)) feed.lastChild.remove();
+    while (feed.children.length > Number(feed.dataset.live)) feed.lastElementChild.remove();
   }
 }
 
