@@ -42,6 +42,10 @@ func (f *filter) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg)
 	if !f.cfg.Allow(client) {
 		return f.refuse(w, r, dns.RcodeRefused, dns.ExtendedErrorCodeProhibited, "only this household is answered")
 	}
+	if q.Qclass != dns.ClassINET || q.Qtype == dns.TypeAXFR || q.Qtype == dns.TypeIXFR {
+		// Nobody in a house needs them, and an upstream has no business seeing them.
+		return f.refuse(w, r, dns.RcodeRefused, dns.ExtendedErrorCodeNotSupported, "only the internet class, and no zone transfers")
+	}
 	name, err := dnsname.Parse(q.Name)
 	if err != nil {
 		// Policy cannot judge what has no normal form, and must not be dodged by it.

@@ -138,6 +138,40 @@ func TestPolicyIsToldWhatItNeeds(t *testing.T) {
 	}
 }
 
+// What is no question that a house asks never reaches an upstream.
+func TestStrangeQuestionsStayHere(t *testing.T) {
+	next := plugin.HandlerFunc(func(_ context.Context, _ dns.ResponseWriter, r *dns.Msg) (int, error) {
+		t.Errorf("passed on: %s", r.Question[0].String())
+		return dns.RcodeServerFailure, nil
+	})
+	long := strings.Repeat(strings.Repeat(`\000`, 60)+".", 4) // legal on the wire, 964 octets written out
+	for name, c := range map[string]struct {
+		change func(*dns.Msg)
+		rcode  int
+	}{
+		"chaos class": {func(m *dns.Msg) {
+			m.Question[0] = dns.Question{Name: "version.bind.", Qtype: dns.TypeTXT, Qclass: dns.ClassCHAOS}
+		}, dns.RcodeRefused},
+		"zone transfer":       {func(m *dns.Msg) { m.Question[0].Qtype = dns.TypeAXFR }, dns.RcodeRefused},
+		"two questions":       {func(m *dns.Msg) { m.Question = append(m.Question, m.Question[0]) }, dns.RcodeNotImplemented},
+		"an update":           {func(m *dns.Msg) { m.Opcode = dns.OpcodeUpdate }, dns.RcodeNotImplemented},
+		"a name that hides":   {func(m *dns.Msg) { m.Question[0].Name = long + "tracker.example." }, dns.RcodeRefused},
+		"a private reverse":   {func(m *dns.Msg) { m.Question[0].Name = "1.0.0.10.in-addr.arpa." }, dns.RcodeNameError},
+		"a link-local one":    {func(m *dns.Msg) { m.Question[0].Name = "1.0.8.e.f.ip6.arpa." }, dns.RcodeNameError},
+		"a shared one":        {func(m *dns.Msg) { m.Question[0].Name = "1.0.64.100.in-addr.arpa." }, dns.RcodeNameError},
+		"any type of a name":  {func(m *dns.Msg) { m.Question[0].Qtype = dns.TypeANY }, dns.RcodeSuccess},
+		"a blocked odd label": {func(m *dns.Msg) { m.Question[0].Name = `a\032b.tracker.example.` }, dns.RcodeNameError},
+	} {
+		r := query("good.example.", dns.TypeA)
+		c.change(r)
+		w := &written{}
+		rc, err := newFilter(t, blocking("tracker.example"), next).ServeDNS(t.Context(), w, r)
+		if rc != dns.RcodeSuccess || err != nil || len(w.msgs) != 1 || w.msgs[0].Rcode != c.rcode {
+			t.Errorf("%s: returned %d %v, wrote %v", name, rc, err, w.msgs)
+		}
+	}
+}
+
 func TestExtraTextIsBoundedAndPrintable(t *testing.T) {
 	v := policy.Verdict{Reason: policy.ReasonList, List: "x\x00\n<é>", Rule: strings.Repeat("r", 5000)}
 	s := because(v)
@@ -178,7 +212,7 @@ func TestDNSOverTLSUpstream(t *testing.T) {
 
 func TestSlowUpstreamDoesNotHoldOthers(t *testing.T) {
 	slow := startUpstream(t, testZone)
-	slow.delay = 1500 * time.Millisecond
+	slow.delay.Store(int64(1500 * time.Millisecond))
 	h := newHouse(t, plainUpstream(slow))
 	var wg sync.WaitGroup
 	wg.Go(func() { h.ask(t, "udp", "good.example.", dns.TypeA) })

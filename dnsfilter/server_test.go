@@ -99,7 +99,7 @@ type upstream struct {
 	mu    sync.Mutex
 	last  *dns.Msg
 	zone  map[string][]string // "name TYPE" → records
-	delay time.Duration
+	delay atomic.Int64        // nanoseconds
 }
 
 func startUpstream(t *testing.T, zone map[string][]string) *upstream {
@@ -129,7 +129,7 @@ func (u *upstream) ServeDNS(w dns.ResponseWriter, r *dns.Msg) {
 	u.mu.Lock()
 	u.last = r.Copy()
 	u.mu.Unlock()
-	time.Sleep(u.delay)
+	time.Sleep(time.Duration(u.delay.Load()))
 	m := new(dns.Msg).SetReply(r)
 	m.RecursionAvailable = true
 	key := strings.ToLower(r.Question[0].Name) + " " + dns.TypeToString[r.Question[0].Qtype]
