@@ -43,6 +43,7 @@ type erasure struct {
 
 func (s *Store) erase(ctx context.Context, x erasure) (rows int64, err error) {
 	err = s.asWriter(ctx, func() error {
+		ctx := context.WithoutCancel(ctx) // once begun, it is finished
 		s.drain()
 		rows += s.ledger.discard(x)
 		n, err := s.ledger.erase(ctx, x)
@@ -66,7 +67,7 @@ func (s *Store) erase(ctx context.Context, x erasure) (rows int64, err error) {
 		return removeQuarantined(s.cfg.LedgerPath)
 	})
 	if err == nil && !x.counts {
-		err = s.eraseAudit(ctx, x.device, x.all)
+		err = s.eraseAudit(context.WithoutCancel(ctx), x.device, x.all)
 	}
 	if err != nil {
 		return rows, fmt.Errorf("erasing: %w", err)

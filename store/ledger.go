@@ -100,6 +100,7 @@ func (s *Store) heal(ctx context.Context) error {
 // opens that. Readers wait meanwhile. The batch goes over. Where there is nothing
 // to open afterwards, heal tries again.
 func (s *Store) exchange(ctx context.Context, swap func() error) error {
+	ctx = context.WithoutCancel(ctx) // half an exchange is none
 	s.reading.Lock()
 	defer s.reading.Unlock()
 	batch := s.ledger.batch

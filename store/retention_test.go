@@ -375,7 +375,7 @@ func TestTheMemoryKeepsToItsBytes(t *testing.T) {
 // What a batch holds when it cannot be written is lost, counted, and the store goes on.
 func TestAFullDiskCostsRowsAndNothingElse(t *testing.T) {
 	small := filepath.Join(t.TempDir(), "small")
-	mountSmall(t, small, 8<<20)
+	mountSmall(t, small, 4<<20)
 	reg := prometheus.NewRegistry()
 	h := open(t, t.TempDir(), func(c *store.Config) {
 		c.LedgerPath, c.Bytes, c.Registerer = filepath.Join(small, "ledger.db"), 64<<20, reg

@@ -273,7 +273,8 @@ func (s *Store) flush(ctx context.Context) error {
 		s.metrics.dropped.Add(float64(s.ledger.discard(erasure{all: true})))
 		return err
 	}
-	start := time.Now() // a duration, not a date: the injected clock may stand still
+	ctx = context.WithoutCancel(ctx) // a page that is closed must not cost a batch
+	start := time.Now()              // a duration, not a date: the injected clock may stand still
 	rows, lost, err := s.ledger.flush(ctx)
 	s.metrics.flush.Observe(time.Since(start).Seconds())
 	s.metrics.written.Add(float64(rows))

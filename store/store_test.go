@@ -211,6 +211,26 @@ func TestWhatWasRecordedIsAnswered(t *testing.T) {
 	equal(t, "events", events, []journal.EventRow{{At: now, Device: tv, Kind: journal.EventFirstContact, Text: "talks to Tracker Inc"}})
 }
 
+// Whoever asked for a flush may be gone before it is done.
+func TestACancelledFlushLosesNothing(t *testing.T) {
+	h := open(t, t.TempDir())
+	const rounds = 40
+	for i := range rounds {
+		ctx, cancel := context.WithCancel(t.Context())
+		h.rec.Record(talk(tv, devices.LogNames, h.now(), "a.example", flow.Encrypted, 1, 1))
+		go cancel()
+		if i%2 == 0 {
+			h.Flush(ctx) // done or cancelled, both are right
+		} else {
+			h.Erase(ctx, phone)
+		}
+	}
+	h.record()
+	if rows, err := h.Flows(t.Context(), journal.Filter{}); err != nil || len(rows) != rounds {
+		t.Errorf("%d flows, %v; %d wanted", len(rows), err, rounds)
+	}
+}
+
 func mustOpen(t testing.TB, cfg store.Config) *store.Store {
 	t.Helper()
 	s, err := store.Open(t.Context(), cfg)
