@@ -249,7 +249,7 @@ func TestLiveInBrowser(t *testing.T) {
 			}
 		}
 	}()
-	if err := chromedp.Do(ctx, chromedp.WaitVisible(".feed .readable")); err != nil {
+	if err := chromedp.Do(ctx, chromedp.WaitVisible(".feed .new .readable")); err != nil {
 		t.Fatal(err)
 	}
 	text, err := chromedp.Run(ctx, chromedp.TextContent(".feed"))
