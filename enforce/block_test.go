@@ -38,6 +38,39 @@ func TestBlock(t *testing.T) {
 	}
 }
 
+// TestBlockEndsLongConversations: a flow that has long passed the rules for
+// first packets ends too, over TCP and UDP.
+func TestBlockEndsLongConversations(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	l.serve(l.internet, "site", 443, site4, site6)
+	l.set(wanted())
+	for _, a := range sites {
+		for network, c := range map[string]struct {
+			proto flow.Proto
+			want  string
+		}{"tcp": {flow.TCP, "reset"}, "udp": {flow.UDP, "refused"}} {
+			conn, err := l.dial(l.tv, network, 0, a, 443, patient)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			for range 30 {
+				l.answers("before", conn, "site")
+			}
+			tuple := flow.NewTuple(c.proto, addrPort(conn.LocalAddr().String()), addrPort(conn.RemoteAddr().String()))
+			l.in(func() error {
+				if err := l.k.Block(t.Context(), Block{tvMAC, a, time.Minute}); err != nil {
+					return err
+				}
+				return l.k.Delete(t.Context(), tuple)
+			})
+			l.answers("blocked and ended, "+network, conn, c.want)
+			l.sh("nft flush set inet netcurtain blocked4; nft flush set inet netcurtain blocked6")
+		}
+	}
+}
+
 func addrPort(s string) netip.AddrPort { return netip.MustParseAddrPort(s) }
 
 // TestBlockExpires: a block ends by itself, and a renewed one lasts as long as the newest says.

@@ -129,7 +129,7 @@ func visitFlows(b []byte, visit func(*conntrack.Flow)) (done bool, err error) {
 			if len(m.Data) >= 4 {
 				err = syscall.Errno(-int32(binary.NativeEndian.Uint32(m.Data)))
 			}
-			return true, fmt.Errorf("enforce: listing connections: %w", mendRoute(err))
+			return true, fmt.Errorf("enforce: listing connections: %w (on OpenWrt kmod-nf-conntrack-netlink is needed)", mendRoute(err))
 		}
 		var e conntrack.Event
 		err := e.Unmarshal(netlinkmsg.Message{Header: netlinkmsg.Header{Type: netlinkmsg.HeaderType(m.Header.Type)}, Data: m.Data})

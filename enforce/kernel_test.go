@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -21,6 +22,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/netcurtain/netcurtain/devices"
+	"github.com/netcurtain/netcurtain/flow"
 	"github.com/netcurtain/netcurtain/internal/netlab/labtest"
 )
 
@@ -187,6 +189,36 @@ func TestWithoutIPv6(t *testing.T) {
 	l.alive(ServiceDNS)
 	l.expect("IPv4 alone", l.tv, "udp", google4, 53, "ours")
 	l.in(func() error { return Release(t.Context()) })
+}
+
+// TestTogether: everything at once, for the race detector.
+func TestTogether(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	l.set(wanted())
+	var all sync.WaitGroup
+	for i, do := range []func(i int) error{
+		func(i int) error {
+			d := wanted()
+			d.NFLOGGroup += uint16(i % 2)
+			d.Guarded = []devices.MAC{toyMAC, tvMAC}[:i%3]
+			return l.k.Set(t.Context(), d)
+		},
+		func(int) error { return l.k.Alive(t.Context(), ServiceDNS) },
+		func(int) error { return l.k.Dead(t.Context(), ServiceDNS) },
+		func(int) error { return l.k.Block(t.Context(), Block{tvMAC, site4, time.Minute}) },
+		func(int) error { return l.k.Delete(t.Context(), flow.Tuple{Proto: flow.TCP, DstPort: 53}) },
+		func(int) error { l.k.Check(t.Context()); return nil },
+	} {
+		all.Go(func() {
+			for n := range 10 {
+				if err := l.router.Do(func() error { return do(n) }); err != nil {
+					t.Errorf("activity %d: %v", i, err)
+				}
+			}
+		})
+	}
+	all.Wait()
 }
 
 // TestOldKernel: without zones and tproxy the rest still stands.
