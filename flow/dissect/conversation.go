@@ -143,7 +143,7 @@ func (c *Conversation) readTCP(dir flow.Dir, segment []byte) {
 			return
 		}
 	}
-	if tlsRecords(segment) { // the capture began after the handshake
+	if tlsRecords(segment) || tlsWithin(c.dir[dir].bytes()) { // the capture began after the handshake
 		c.finish(Result{App: "tls", Protection: flow.Encrypted, Reason: "TLS records seen; the handshake was not", TLS: &TLS{}})
 	}
 }

@@ -45,6 +45,10 @@ func dtlsRecords(b []byte) (first dtlsRecord, ok bool) {
 			return first, false
 		}
 		version := binary.BigEndian.Uint16(b[1:])
+		if b[0] == 25 && version == 0xfefd && b[3] == 0 && b[4] > 0 && judge(b[13:]) == looksRandom {
+			// A connection ID, whose size only the two ends know (RFC 9146), stands before the length.
+			return dtlsRecord{b[0], version, 1, b[13:]}, true
+		}
 		size := int(binary.BigEndian.Uint16(b[11:]))
 		if version != 0xfeff && version != 0xfefd && version != 0x0100 || size == 0 || size > len(b)-13 {
 			return first, false

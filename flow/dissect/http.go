@@ -45,7 +45,7 @@ func readHTTP(v *view, r *Result) state {
 
 // onlyAnswer knows HTTP by its answer when the request was not captured.
 func onlyAnswer(v *view, r *Result) state {
-	if len(v.up) > 0 && !isStatusLine(v.up) || !isStatusLine(v.up) && !isStatusLine(v.down) {
+	if !isStatusLine(v.up) && !isStatusLine(v.down) {
 		return no
 	}
 	r.readable("HTTP without TLS: an answer was seen, its request was not")

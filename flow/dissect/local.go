@@ -108,6 +108,7 @@ func readTFTP(v *view, r *Result) state {
 	switch {
 	case (b[1] == 1 || b[1] == 2) && tftpRequest(b[2:]):
 	case b[1] >= 3 && b[1] <= 6 && v.port(69):
+	case b[1] == 6 && bytes.HasSuffix(b, []byte{0}) && (bytes.HasPrefix(b[2:], []byte("blksize\x00")) || bytes.HasPrefix(b[2:], []byte("tsize\x00"))):
 	case b[1] == 3 && b[2] == 0 && b[3] == 1 && len(b) == 516: // the first full block
 	case b[1] == 4 && len(b) == 4 && b[2] == 0 && b[3] <= 1 && v.c.best.App == "" && v.c.sizes[v.dir^1] > 4: // its acknowledgement
 	default:
@@ -127,6 +128,9 @@ func tftpRequest(b []byte) bool {
 // readSyslog knows syslog by its priority (RFC 5424, 3164).
 func readSyslog(v *view, r *Result) state {
 	b := v.up
+	if i := bytes.IndexByte(b[:min(len(b), 6)], ' '); i > 0 && isDigit(b[0]) { // counted octets over TCP (RFC 6587 §3.4.1)
+		b = b[i+1:]
+	}
 	end := bytes.IndexByte(b[:min(len(b), 5)], '>')
 	if end < 2 || b[0] != '<' || len(b) < 8 {
 		return no

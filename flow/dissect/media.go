@@ -103,6 +103,11 @@ func isSTUN(b []byte) bool {
 	return len(b) >= 20 && b[0] < 4 && string(b[4:8]) == stunMagic && b[3]&3 == 0 && int(binary.BigEndian.Uint16(b[2:])) <= len(b)-20
 }
 
+// isClassicSTUN checks the header of RFC 3489, which had no magic cookie.
+func isClassicSTUN(b []byte) bool {
+	return len(b) >= 20 && b[0] <= 1 && (b[1] == 0x01 || b[1] == 0x11 || b[1] == 0x02) && int(binary.BigEndian.Uint16(b[2:])) == len(b)-20
+}
+
 // readSTUN knows STUN and TURN. They find a way for something else, which may
 // come in the same flow: so the answer stays open.
 func readSTUN(v *view, r *Result) state {
@@ -110,7 +115,7 @@ func readSTUN(v *view, r *Result) state {
 	if len(b) >= 22 && b[0] == 0 && int(binary.BigEndian.Uint16(b)) == len(b)-2 { // framed for TCP (RFC 4571)
 		b = b[2:]
 	}
-	if !isSTUN(b) && !isSTUN(v.down) {
+	if !isSTUN(b) && !isSTUN(v.down) && !(v.port(3478) && isClassicSTUN(b)) {
 		return no
 	}
 	r.harmless("STUN: finds a way for a call, and carries none of it")

@@ -160,6 +160,8 @@ func TestProtocols(t *testing.T) {
 		{"dnp3", flow.TCP, 20000, []string{"> \x05\x64\x05\xc0\x01\x00\x00\x04\xe9\x21"}, Result{App: "dnp3", Protection: flow.Readable}},
 
 		{"stun", flow.UDP, 3478, []string{"> " + stun}, Result{App: "stun", Protection: flow.Readable, Harmless: true}},
+		{"stun without cookie", flow.UDP, 3478, []string{"> \x00\x01\x00\x00" + strings.Repeat("t", 16)}, Result{App: "stun", Protection: flow.Readable, Harmless: true}},
+		{"syslog, counted", flow.TCP, 601, []string{"> 31 <34>1 2026-01-01T00:00:00Z cam a"}, Result{App: "syslog", Protection: flow.Readable}},
 		{"stun, then dtls", flow.UDP, 3478, []string{"> " + stun, "< " + dtls}, Result{App: "dtls", Protection: flow.Encrypted}},
 		{"stun, then media", flow.UDP, 3478, []string{"> " + stun, "> \x80\x60\x00\x01aaaabbbbcccc"}, Result{App: "stun"}},
 		{"wireguard", flow.UDP, 51820, []string{"> " + wg(1, 148), "< " + wg(2, 92)}, Result{App: "wireguard", Protection: flow.Encrypted}},

@@ -93,6 +93,7 @@ var udpRecognisers = [...]recogniser{
 	{"knx", readKNX},
 	{"openvpn", readOpenVPN},
 	{"radius", readRADIUS},
+	{"dnp3", readDNP3},
 	{"coap", readCoAP},
 	{"tftp", readTFTP},
 	{"nat-pmp", readPortMapping},

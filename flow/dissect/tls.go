@@ -51,6 +51,7 @@ const (
 	recAlert        = 21
 	recHandshake    = 22
 	recAppData      = 23
+	recHeartbeat    = 24
 
 	hsClientHello = 1
 	hsServerHello = 2

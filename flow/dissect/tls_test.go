@@ -213,6 +213,7 @@ func TestRecordsWithoutHandshake(t *testing.T) {
 		want flow.Protection
 	}{
 		{"one whole record", app, flow.Encrypted},
+		{"records that began before", append(append(bytes.Clone(random[:50]), app...), 23, 3, 3, 0, 40, 1), flow.Encrypted},
 		{"a record that goes on", app[:200], flow.Encrypted},
 		{"text dressed as a record", text, flow.Readable},
 		{"an alert", []byte{21, 3, 3, 0, 2, 1, 0}, flow.Encrypted},

@@ -126,7 +126,7 @@ func tlsRecords(b []byte) bool {
 	records := 0
 	for len(b) >= 5 {
 		kind, n := b[0], int(binary.BigEndian.Uint16(b[3:]))
-		if kind < recChangeCipher || kind > recAppData || b[1] != 3 || b[2] > 3 || n == 0 || n > maxRecord {
+		if kind < recChangeCipher || kind > recHeartbeat || b[1] != 3 || b[2] > 3 || n == 0 || n > maxRecord {
 			return false
 		}
 		if kind == recAlert && n == 2 && len(b) >= 7 {
@@ -146,4 +146,23 @@ func tlsRecords(b []byte) bool {
 		b = b[5+n:]
 	}
 	return records > 1
+}
+
+// tlsWithin looks for TLS records in a stream whose first segment began within
+// one: a header whose record is followed by another header of the same version.
+func tlsWithin(b []byte) bool {
+	for i := 0; i+10 <= len(b); i++ {
+		if b[i] != recAppData || b[i+1] != 3 || b[i+2] > 3 {
+			continue
+		}
+		n := int(binary.BigEndian.Uint16(b[i+3:]))
+		next := i + 5 + n
+		if n < 24 || n > maxRecord || next+5 > len(b) {
+			continue
+		}
+		if b[next] == recAppData && b[next+1] == 3 && b[next+2] == b[i+2] && binary.BigEndian.Uint16(b[next+3:]) <= maxRecord && !looksReadable(b[i+5:next]) {
+			return true
+		}
+	}
+	return false
 }
