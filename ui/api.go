@@ -481,6 +481,27 @@ func ruleName(text string) (dnsname.Name, error) {
 	return name, nil
 }
 
+// since is when a span that is asked for began: "today", "24h", "7d" or a time
+// in RFC 3339.
+func (s *Server) since(text, fallback string) (time.Time, error) {
+	if text == "" {
+		text = fallback
+	}
+	now := s.cfg.Now()
+	if text == "today" {
+		y, m, d := now.In(s.cfg.Location).Date()
+		return time.Date(y, m, d, 0, 0, 0, 0, s.cfg.Location), nil
+	}
+	if d, err := parseSpan(text); err == nil {
+		return now.Add(-d), nil
+	}
+	t, err := time.Parse(time.RFC3339, text)
+	if err != nil {
+		return time.Time{}, &failure{http.StatusBadRequest, fmt.Sprintf("since %.40q: today, a span such as 24h or 7d, or a time such as 2026-11-22T08:00:00Z is needed", text)}
+	}
+	return t, nil
+}
+
 // parseSpan reads "15m", "2h30m" or "7d": at least a second, at most a year.
 func parseSpan(text string) (time.Duration, error) {
 	var d time.Duration

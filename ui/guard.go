@@ -9,9 +9,6 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
-	"time"
-
-	"github.com/prometheus/client_golang/prometheus"
 )
 
 // maxBody bounds what a request may bring.
@@ -168,66 +165,4 @@ func (w *statusWriter) class() string {
 		return "2xx"
 	}
 	return string(rune('0'+w.status/100)) + "xx"
-}
-
-type metrics struct {
-	requests *prometheus.CounterVec
-	refused  prometheus.Counter
-	sent     prometheus.Counter
-	render   prometheus.Histogram
-}
-
-func newMetrics(reg prometheus.Registerer, readers func() float64) (metrics, error) {
-	m := metrics{
-		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "netcurtain_ui_requests_total", Help: "HTTP requests answered, by surface (tcp, control) and class of status.",
-		}, []string{"surface", "status"}),
-		refused: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "netcurtain_ui_live_refused_total", Help: "Live feeds refused because too many were open.",
-		}),
-		sent: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "netcurtain_ui_live_entries_total", Help: "Entries written to live feeds.",
-		}),
-		render: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name: "netcurtain_ui_page_seconds", Help: "Time from asking the ledger for a page to its last byte.",
-			Buckets: []float64{.005, .02, .05, .2, 1, 5},
-		}),
-	}
-	if reg == nil {
-		return m, nil
-	}
-	open := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "netcurtain_ui_live_readers", Help: "Live feeds open now.",
-	}, readers)
-	for _, c := range []prometheus.Collector{m.requests, m.refused, m.sent, m.render, open} {
-		if err := reg.Register(c); err != nil {
-			return m, fmt.Errorf("ui: register metrics: %w", err)
-		}
-	}
-	return m, nil
-}
-
-func baseContext(ctx context.Context) func(net.Listener) context.Context {
-	return func(net.Listener) context.Context { return ctx }
-}
-
-// since is when a span that is asked for began: "today", "24h", "7d" or a time
-// in RFC 3339. Times before the epoch of the ledger cost nothing.
-func (s *Server) since(text, fallback string) (time.Time, error) {
-	if text == "" {
-		text = fallback
-	}
-	now := s.cfg.Now()
-	if text == "today" {
-		y, m, d := now.In(s.cfg.Location).Date()
-		return time.Date(y, m, d, 0, 0, 0, 0, s.cfg.Location), nil
-	}
-	if d, err := parseSpan(text); err == nil {
-		return now.Add(-d), nil
-	}
-	t, err := time.Parse(time.RFC3339, text)
-	if err != nil {
-		return time.Time{}, &failure{http.StatusBadRequest, fmt.Sprintf("since %.40q: today, a span such as 24h or 7d, or a time such as 2026-11-22T08:00:00Z is needed", text)}
-	}
-	return t, nil
 }

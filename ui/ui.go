@@ -5,6 +5,7 @@ import (
 	"errors"
 	"html/template"
 	"log/slog"
+	"net"
 	"net/http"
 	"time"
 
@@ -165,7 +166,7 @@ func HTTPServer(ctx context.Context, h http.Handler, logger *slog.Logger) *http.
 		WriteTimeout:      30 * time.Second, // the live feed moves its own deadline
 		IdleTimeout:       60 * time.Second,
 		MaxHeaderBytes:    16 << 10,
-		BaseContext:       baseContext(ctx),
+		BaseContext:       func(net.Listener) context.Context { return ctx },
 		ErrorLog:          slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
 	}
 }
