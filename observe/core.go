@@ -4,12 +4,9 @@ import (
 	"net/netip"
 	"time"
 
-	"github.com/netcurtain/netcurtain/atlas"
 	"github.com/netcurtain/netcurtain/devices"
 	"github.com/netcurtain/netcurtain/flow"
 	"github.com/netcurtain/netcurtain/flow/dissect"
-	"github.com/netcurtain/netcurtain/internal/dnsname"
-	"github.com/netcurtain/netcurtain/journal"
 	"github.com/netcurtain/netcurtain/policy"
 )
 
@@ -51,38 +48,6 @@ type running struct {
 	touched int64           // when a source last spoke of it, likewise
 }
 
-// whose is the device of a flow as it was treated when the flow began; the flows
-// of a device share one.
-type whose struct {
-	device devices.ID
-	kind   devices.Kind
-	mode   devices.Mode
-	log    devices.LogLevel
-}
-
-// maxOwners bounds the devices whose flows share: anybody on the LAN may invent
-// addresses.
-const maxOwners = 1024
-
-// share returns the whose of a device that other flows hold already, where there is one.
-func (c *core) share(d devices.Device) *whose {
-	w := whose{d.ID, d.Kind, d.Mode, d.Log}
-	if old := c.owners[d.ID]; old != nil && *old == w {
-		return old
-	}
-	if len(c.owners) >= maxOwners {
-		clear(c.owners)
-	}
-	c.owners[d.ID] = &w
-	return &w
-}
-
-// recorded is what the journal already has of a connection.
-type recorded struct {
-	id       uint32
-	counters flow.Counters
-}
-
 const (
 	finOrig  = 1
 	finReply = 2
@@ -108,14 +73,6 @@ func newCore(cfg Config, m *metrics) *core {
 		c.flush(s)
 	})
 	return c
-}
-
-// far is the end that is not the device's.
-func (s *running) far() (netip.AddrPort, bool) {
-	if s.inbound {
-		return s.Tuple.SrcAddrPort(), true
-	}
-	return s.Tuple.DstAddrPort(), false
 }
 
 // event takes in what connection tracking says.
@@ -153,25 +110,6 @@ func (c *core) event(e *flow.Event) {
 	if e.Kind == flow.Destroy {
 		c.end(s)
 	}
-}
-
-// lanSide is the tuple as it is written on the LAN, where packets are seen, and
-// whether the flow is a device's at all: the kernel tracks the router's own
-// connections and look-ups, too.
-func (c *core) lanSide(e *flow.Event) (flow.Tuple, bool) {
-	t := e.Tuple
-	src, dst := t.SrcAddr(), t.DstAddr()
-	if c.cfg.Own(src) || toMany(dst) {
-		return t, false
-	}
-	if !c.cfg.Own(dst) {
-		return t, true
-	}
-	// A forwarded port: the outside knows our address, the LAN the device's.
-	if r := e.Reply.Reverse(); e.Reply != (flow.Tuple{}) && r.DstAddr() != dst && c.cfg.Local(r.DstAddr()) {
-		return r, true
-	}
-	return t, false
 }
 
 // identify notes which of the kernel's entries a flow is, and what of its bytes
@@ -225,22 +163,6 @@ func (c *core) packet(p *flow.Packet) {
 	}
 	if dir == flow.Reply && s.Tuple.DstPort == 53 && s.Tuple.Proto == flow.UDP {
 		c.answers(s, p.Payload)
-	}
-}
-
-// learnMAC finds out whose a flow is that was known by its addresses alone: the
-// first packet from the device's side says it for certain.
-func (c *core) learnMAC(s *running, p *flow.Packet) {
-	if s.MAC != (devices.MAC{}) || devices.MAC(p.MAC).IsZero() {
-		return
-	}
-	if (p.Tuple.Src == s.Tuple.Src) == s.inbound {
-		return // from the other side
-	}
-	dev, mac, _, ok := c.owner(s.Tuple, p)
-	if ok && dev.Mode != devices.ModeOff {
-		s.MAC, s.whose = mac, c.share(dev)
-		c.decide(s)
 	}
 }
 
@@ -301,60 +223,6 @@ func (c *core) add(t flow.Tuple, e *flow.Event, p *flow.Packet) *running {
 	return s
 }
 
-// owner says whose flow it is: the device is the local end, and the opener where
-// both ends or neither are local.
-func (c *core) owner(t flow.Tuple, p *flow.Packet) (dev devices.Device, mac devices.MAC, inbound, ok bool) {
-	src, dst := t.SrcAddr(), t.DstAddr()
-	if !c.counting && c.cfg.Own(src) {
-		return dev, mac, false, false
-	}
-	inbound = !c.isInside(src) && c.isInside(dst) && !toMany(dst)
-	addr := src
-	if inbound {
-		addr = dst
-	}
-	if p != nil {
-		if p.Tuple.SrcAddr() == addr {
-			mac = p.MAC
-		} else {
-			mac = p.DstMAC
-		}
-		if mac.IsGroup() {
-			mac = devices.MAC{}
-		}
-	}
-	if c.cfg.Devices != nil {
-		if !mac.IsZero() {
-			dev, ok = c.cfg.Devices.ByMAC(mac)
-		}
-		if !ok {
-			dev, ok = c.cfg.Devices.ByAddr(addr)
-		}
-		if ok && mac.IsZero() && len(dev.MACs) > 0 {
-			mac = dev.MACs[0]
-		}
-	}
-	if !ok {
-		if dev.ID = devices.ID(addr.String()); !mac.IsZero() {
-			dev.ID = devices.ID(mac.String())
-		}
-		// The live house has no business with two ends that are both outside.
-		ok = c.counting || c.isInside(addr)
-	}
-	return dev, mac, inbound, ok
-}
-
-func (c *core) isInside(a netip.Addr) bool {
-	if c.cfg.Local(a) {
-		return true
-	}
-	if c.cfg.Devices == nil || c.counting {
-		return false
-	}
-	_, ok := c.cfg.Devices.ByAddr(a) // a device with a public IPv6 address
-	return ok
-}
-
 // turn makes the responder the opener.
 func (c *core) turn(s *running) {
 	old := s.Tuple
@@ -392,173 +260,6 @@ func (c *core) settle(s *running) {
 	s.seen = s.conv.Result()
 	c.reading.drop(s)
 	c.conclude(s)
-}
-
-// conclude names the flow by what was seen, decides about it and tells what is rare.
-func (c *core) conclude(s *running) {
-	before, source := s.Name, s.NameSource
-	c.name(s)
-	if s.NameSource >= flow.NameFromSNI {
-		far, _ := s.far()
-		c.carried.Learn(string(s.device), s.Name, far.Addr(), 0, c.now)
-	}
-	if s.Name != before || s.NameSource != source {
-		c.decide(s)
-	}
-	c.rare(s)
-}
-
-// name finds the best name for the far end: Host, then SNI, then what DNS told
-// this device, then what it told any device.
-func (c *core) name(s *running) {
-	far, inbound := s.far()
-	if !inbound && s.seen.ServerName != "" && isHostname(s.seen.ServerName) {
-		switch s.seen.NameFrom {
-		case "host":
-			s.Name, s.NameSource, s.Ambiguous = s.seen.ServerName, flow.NameFromHost, false
-			return
-		case "sni":
-			// The outer name of an encrypted hello is the front's, not the site's.
-			if s.seen.TLS == nil || !s.seen.TLS.ECH {
-				s.Name, s.NameSource, s.Ambiguous = s.seen.ServerName, flow.NameFromSNI, false
-				return
-			}
-		}
-	}
-	if s.NameSource >= flow.NameFromDNSDevice {
-		return // what the device was told before it connected stands
-	}
-	if f := c.heard.Lookup(string(s.device), far.Addr(), c.now); f.Name != "" {
-		s.Name, s.NameSource, s.Ambiguous = f.Name, f.Source, f.Ambiguous
-	}
-}
-
-// isHostname reports whether a name is one, not an address in disguise.
-func isHostname(name string) bool {
-	_, err := netip.ParseAddr(name)
-	return err != nil
-}
-
-func (c *core) describe(s *running) atlas.Destination {
-	if c.cfg.Atlas == nil {
-		return atlas.Destination{}
-	}
-	far, _ := s.far()
-	return c.cfg.Atlas.Describe(dnsname.Name(s.Name), far.Addr())
-}
-
-// end records a flow and forgets it.
-func (c *core) end(s *running) {
-	t := s.Tuple
-	c.record(s)
-	c.flows.Remove(t)
-}
-
-// flush records a flow whose place is needed, or whose end was not heard of; its
-// connection may go on.
-func (c *core) flush(s *running) {
-	c.record(s)
-	if s.ID == 0 {
-		return
-	}
-	old, _, ok := c.flushed.Get(s.Tuple)
-	if !ok {
-		old = c.flushed.Add(s.Tuple)
-	}
-	*old = recorded{s.ID, s.Counters}
-}
-
-func (c *core) record(s *running) {
-	c.settle(s)
-	if s.NameSource == flow.NameFromAddress {
-		c.name(s) // the answer may have come late
-	}
-	if s.log == devices.LogNone {
-		return
-	}
-	if s.base == s.Counters && (s.parts > 0 || s.base != (flow.Counters{}) && !s.proxied) {
-		return // nothing happened that was not recorded before
-	}
-	if s.parts == 0 {
-		c.m.recorded.Inc()
-	}
-	c.cfg.Record.Record(c.entry(s))
-}
-
-// A flow is recorded as soon as it is known what it is and that it carried
-// something, and then every partEvery for as long as it carries more: the page
-// must not wait for a stream to end, nor a power cut take its bytes.
-const partEvery = time.Minute
-
-// maxParts bounds how many running flows are recorded at one sweep: a dump of the
-// kernel's table speaks of all at once, and the journal's readers have their bounds.
-const maxParts = 512
-
-// part records what a running flow did since it was last recorded, and reports
-// whether there was anything.
-func (c *core) part(s *running) bool {
-	known := s.settled || s.conv == nil && c.now.Sub(s.First) > c.cfg.Deadline
-	if !known || s.Counters == s.base || s.parts > 0 && c.now.UnixNano()-s.told < int64(partEvery) {
-		return false
-	}
-	c.record(s)
-	s.base, s.told = s.Counters, c.now.UnixNano()
-	s.parts++
-	return true
-}
-
-// entry is the flow as the journal takes it.
-func (c *core) entry(s *running) journal.Entry {
-	f := &journal.Flow{
-		Flow: s.Flow, Seen: s.seen, Destination: c.describe(s), Verdict: s.decided(),
-		Proxied: s.proxied, Inbound: s.inbound, Part: int(s.parts),
-	}
-	f.Counters.Orig = less(f.Counters.Orig, s.base.Orig)
-	f.Counters.Reply = less(f.Counters.Reply, s.base.Reply)
-	if s.conv != nil {
-		f.Seen = s.conv.Result()
-	}
-	return journal.Entry{At: c.now, Device: s.device, Log: s.log, Flow: f}
-}
-
-func less(n, base flow.Count) flow.Count {
-	return flow.Count{Packets: n.Packets - min(base.Packets, n.Packets), Bytes: n.Bytes - min(base.Bytes, n.Bytes)}
-}
-
-// sweep does what time brings: conversations that had their chance, and flows of
-// which nobody speaks any more.
-func (c *core) sweep() {
-	c.reading.expire(c.flows, c.now.Add(-c.cfg.Deadline), c.settle)
-	if !c.counting {
-		told := 0
-		for _, s := range c.flows.All() {
-			if told == maxParts {
-				break
-			}
-			if c.part(s) {
-				told++
-			}
-		}
-	}
-	limit := c.now.Add(-c.cfg.Idle).UnixNano()
-	for _, s := range c.flows.All() {
-		if s.touched > limit {
-			break
-		}
-		t := s.Tuple
-		c.flush(s)
-		c.flows.Remove(t)
-	}
-	c.m.running.Set(float64(c.flows.Len()))
-	c.m.reading.Set(float64(c.reading.open))
-}
-
-// endAll records every flow as far as it came.
-func (c *core) endAll() {
-	for _, s := range c.flows.All() {
-		c.end(s)
-	}
-	c.sweep()
 }
 
 // carry takes in what the proxy saw of a connection that it carries.

@@ -531,27 +531,29 @@ func TestSideDoor(t *testing.T) {
 // came, and no more than the bound are read at once.
 func TestConversationsAreBounded(t *testing.T) {
 	hello := []byte{0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3} // the beginning of a long ClientHello
-	packet := func(o *Observer, port uint16) {
-		tuple := flow.NewTuple(flow.TCP, netip.AddrPortFrom(netip.MustParseAddr("192.168.1.10"), port), netip.MustParseAddrPort("203.0.113.1:443"))
-		o.Packet(flow.Packet{MAC: macTV, Tuple: tuple, Seq: 1, Flags: flow.ACK, Payload: hello})
+	o, err := New(Config{Devices: house(), Record: &book{}, Conversations: 10})
+	if err != nil {
+		t.Fatal(err)
 	}
-	live(t, func(c *Config) { c.Conversations = 10 }, func(o *Observer) {
-		for port := range uint16(100) {
-			packet(o, 1000+port)
-		}
-		synctest.Wait()
-		if got := o.core.reading.open; got != 10 {
-			t.Errorf("%d conversations open, want 10", got)
-		}
-		if got := len(o.core.reading.queue); got > 100 {
-			t.Errorf("%d entries in the queue of 10 conversations", got)
-		}
-		time.Sleep(7 * time.Second)
-		synctest.Wait()
-		if got := o.core.reading.open; got != 0 {
-			t.Errorf("%d conversations open after the deadline", got)
-		}
-	})
+	c := o.core
+	c.now = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	for port := range uint16(100) {
+		tuple := flow.NewTuple(flow.TCP, netip.AddrPortFrom(netip.MustParseAddr("192.168.1.10"), 1000+port), netip.MustParseAddrPort("203.0.113.1:443"))
+		c.packet(&flow.Packet{MAC: macTV, Tuple: tuple, Seq: 1, Flags: flow.ACK, Payload: hello})
+	}
+	if c.reading.open != 10 || len(c.reading.queue) > 100 {
+		t.Errorf("%d conversations open, want 10; %d in the queue", c.reading.open, len(c.reading.queue))
+	}
+	c.now = c.now.Add(4 * time.Second)
+	c.sweep()
+	if c.reading.open != 10 {
+		t.Errorf("%d conversations open before the deadline", c.reading.open)
+	}
+	c.now = c.now.Add(time.Second)
+	c.sweep()
+	if c.reading.open != 0 || c.flows.Len() != 100 {
+		t.Errorf("%d conversations open after the deadline, %d flows", c.reading.open, c.flows.Len())
+	}
 }
 
 // Nothing that comes in waits: when nobody empties the queues, they fill to

@@ -1,0 +1,129 @@
+package observe
+
+import (
+	"time"
+
+	"github.com/netcurtain/netcurtain/devices"
+	"github.com/netcurtain/netcurtain/flow"
+	"github.com/netcurtain/netcurtain/journal"
+)
+
+// recorded is what the journal already has of a connection.
+type recorded struct {
+	id       uint32
+	counters flow.Counters
+}
+
+// end records a flow and forgets it.
+func (c *core) end(s *running) {
+	t := s.Tuple
+	c.record(s)
+	c.flows.Remove(t)
+}
+
+// flush records a flow whose place is needed, or whose end was not heard of; its
+// connection may go on.
+func (c *core) flush(s *running) {
+	c.record(s)
+	if s.ID == 0 {
+		return
+	}
+	old, _, ok := c.flushed.Get(s.Tuple)
+	if !ok {
+		old = c.flushed.Add(s.Tuple)
+	}
+	*old = recorded{s.ID, s.Counters}
+}
+
+func (c *core) record(s *running) {
+	c.settle(s)
+	if s.NameSource == flow.NameFromAddress {
+		c.name(s) // the answer may have come late
+	}
+	if s.log == devices.LogNone {
+		return
+	}
+	if s.base == s.Counters && (s.parts > 0 || s.base != (flow.Counters{}) && !s.proxied) {
+		return // nothing happened that was not recorded before
+	}
+	if s.parts == 0 {
+		c.m.recorded.Inc()
+	}
+	c.cfg.Record.Record(c.entry(s))
+}
+
+// A flow is recorded as soon as it is known what it is and that it carried
+// something, and then every partEvery for as long as it carries more: the page
+// must not wait for a stream to end, nor a power cut take its bytes.
+const partEvery = time.Minute
+
+// maxParts bounds how many running flows are recorded at one sweep: a dump of the
+// kernel's table speaks of all at once, and the journal's readers have their bounds.
+const maxParts = 512
+
+// part records what a running flow did since it was last recorded, and reports
+// whether there was anything.
+func (c *core) part(s *running) bool {
+	known := s.settled || s.conv == nil && c.now.Sub(s.First) > c.cfg.Deadline
+	if !known || s.Counters == s.base || s.parts > 0 && c.now.UnixNano()-s.told < int64(partEvery) {
+		return false
+	}
+	c.record(s)
+	s.base, s.told = s.Counters, c.now.UnixNano()
+	s.parts++
+	return true
+}
+
+// entry is the flow as the journal takes it.
+func (c *core) entry(s *running) journal.Entry {
+	f := &journal.Flow{
+		Flow: s.Flow, Seen: s.seen, Destination: c.describe(s), Verdict: s.decided(),
+		Proxied: s.proxied, Inbound: s.inbound, Part: int(s.parts),
+	}
+	f.Counters.Orig = less(f.Counters.Orig, s.base.Orig)
+	f.Counters.Reply = less(f.Counters.Reply, s.base.Reply)
+	if s.conv != nil {
+		f.Seen = s.conv.Result()
+	}
+	return journal.Entry{At: c.now, Device: s.device, Log: s.log, Flow: f}
+}
+
+func less(n, base flow.Count) flow.Count {
+	return flow.Count{Packets: n.Packets - min(base.Packets, n.Packets), Bytes: n.Bytes - min(base.Bytes, n.Bytes)}
+}
+
+// sweep does what time brings: conversations that had their chance, and flows of
+// which nobody speaks any more.
+func (c *core) sweep() {
+	c.reading.expire(c.flows, c.now.Add(-c.cfg.Deadline), c.settle)
+	if !c.counting {
+		told := 0
+		for _, s := range c.flows.All() {
+			if told == maxParts {
+				break
+			}
+			if c.part(s) {
+				told++
+			}
+		}
+	}
+	limit := c.now.Add(-c.cfg.Idle).UnixNano()
+	for _, s := range c.flows.All() {
+		if s.touched > limit {
+			break
+		}
+		t := s.Tuple
+		c.flush(s)
+		c.flows.Remove(t)
+	}
+	c.m.running.Set(float64(c.flows.Len()))
+	c.m.reading.Set(float64(c.reading.open))
+}
+
+// endAll records every flow as far as it came.
+func (c *core) endAll() {
+	for _, s := range c.flows.All() {
+		c.end(s)
+	}
+	c.sweep()
+}
