@@ -36,7 +36,7 @@ func (s Service) way() way {
 // arrives returns ErrBlocked while s has to step aside.
 func (k *Kernel) arrives(s Service) error {
 	now := k.now()
-	if k.beats.isAside(s, now) {
+	if k.beats.isAside(s.way(), now) {
 		return ErrBlocked
 	}
 	blocked, err := k.blocked(s.way())
@@ -46,7 +46,7 @@ func (k *Kernel) arrives(s Service) error {
 	if !blocked {
 		return nil
 	}
-	k.beats.stepAside(s, now.Add(aside))
+	k.beats.stepAside(s.way(), now.Add(aside))
 	k.log.Warn("a firewall on this machine drops what is brought to us; stepping aside", "service", s.String(), "for", aside)
 	return errors.Join(ErrBlocked, k.live.batch(func(c *nftables.Conn) error {
 		_, err := c.ResetNamedObjects(table(mainTable)) // a new count for the next try
@@ -75,15 +75,15 @@ func (k *Kernel) blocked(w way) (bool, error) {
 	return packets[w.taken] >= w.enough && packets[w.arrived] == 0, nil
 }
 
-// checkArrival tells which services step aside.
+// checkArrival tells which services step aside; both proxies share a way.
 func (k *Kernel) checkArrival() []Problem {
 	var found []Problem
-	for _, s := range []Service{ServiceDNS, ServiceHTTP, ServiceTLS} {
-		if !k.beats.isAside(s, k.now()) {
+	for _, s := range []Service{ServiceDNS, ServiceHTTP} {
+		if !k.beats.isAside(s.way(), k.now()) {
 			continue
 		}
 		p := Problem{
-			What: fmt.Sprintf("A firewall on this machine drops what is handed to the %s proxy: guarded devices go straight to the internet.", s),
+			What: "A firewall on this machine drops what is handed to the proxy: guarded devices go straight to the internet.",
 			Fix:  "nft insert rule inet filter input meta mark and 0x01000000 != 0 accept (or the like in your firewall), then restart netcurtain",
 		}
 		if s == ServiceDNS {

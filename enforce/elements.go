@@ -69,26 +69,26 @@ func (s Service) taken() []uint16 {
 }
 
 // heartbeat remembers when each service last proved to be alive, for the log,
-// and until when it steps aside.
+// and until when those that share a way step aside.
 type heartbeat struct {
 	mu    sync.Mutex
 	last  map[Service]time.Time
-	aside map[Service]time.Time
+	aside map[way]time.Time
 }
 
-func (h *heartbeat) isAside(s Service, now time.Time) bool {
+func (h *heartbeat) isAside(w way, now time.Time) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return now.Before(h.aside[s])
+	return now.Before(h.aside[w])
 }
 
-func (h *heartbeat) stepAside(s Service, until time.Time) {
+func (h *heartbeat) stepAside(w way, until time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.aside == nil {
-		h.aside = make(map[Service]time.Time)
+		h.aside = make(map[way]time.Time)
 	}
-	h.aside[s] = until
+	h.aside[w] = until
 }
 
 // beat notes a proof of life at now and reports whether it is the first after a silence.

@@ -79,7 +79,7 @@ func (p page) PortList() []string {
 }
 
 // Both is the two marks in one mask.
-func (m Marks) Both() uint32 { return m.Deliver | m.Ours }
+func (p page) Both() uint32 { return p.Marks.Deliver | p.Marks.Ours }
 
 // renderMain writes the table inet netcurtain. A fresh one replaces whatever is
 // there; another keeps the live sets of the table that is.
