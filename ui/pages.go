@@ -268,8 +268,8 @@ type deviceView struct {
 	api.DeviceDetail
 	Blocked       []blocked
 	Span          string
-	Organisations int
-	Readable      int // destinations
+	Organisations int // that it reached: a look-up that was blocked reached nobody
+	Strangers     int // destinations that it reached and whose organisation is not known
 }
 
 func (s *Server) devicePage(r *http.Request) (view, error) {
@@ -290,16 +290,22 @@ func (s *Server) devicePage(r *http.Request) (view, error) {
 	if err != nil {
 		return view{}, err
 	}
-	v := deviceView{DeviceDetail: detail, Blocked: gather(blocks), Span: span, Organisations: len(detail.Device.Totals.Organisations)}
+	v := deviceView{DeviceDetail: detail, Blocked: gather(blocks), Span: span}
 	if span == "" {
 		v.Span = "today"
 	}
 	slices.SortStableFunc(v.Destinations, func(a, b api.Destination) int { return cmpDesc(rank(a), rank(b)) })
+	orgs := map[string]bool{}
 	for _, one := range v.Destinations {
-		if one.Readable > 0 {
-			v.Readable++
+		switch {
+		case one.Flows == 0, one.Verdict == "block" && one.Blocked >= one.Flows:
+		case one.Organisation != "":
+			orgs[one.Organisation] = true
+		default:
+			v.Strangers++
 		}
 	}
+	v.Organisations = len(orgs)
 	return view{Title: show(detail.Device.Name), Here: "home", Page: v}, nil
 }
 
