@@ -320,7 +320,7 @@ func (c *conn) endShare() {
 	f.Counters.Orig.Bytes = uint64(c.out.Load() - s.out0)
 	f.Counters.Reply.Bytes = uint64(c.in.Load() - s.in0)
 	p.metrics.ended(protocolLabel(s.seen.App), s.verdict, f.Counters.Orig.Bytes, f.Counters.Reply.Bytes)
-	if p.cfg.Recorder != nil {
+	if p.cfg.Recorder != nil && p.cfg.Observer == nil {
 		p.cfg.Recorder.Record(journal.Entry{At: f.Last, Device: c.device.ID, Log: c.device.Log, Flow: &f})
 	}
 }

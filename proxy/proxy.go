@@ -42,15 +42,15 @@ type Carried struct {
 }
 
 // Observer is handed every Carried as soon as it is judged, before anything is
-// carried or refused; its bytes come from connection tracking. It must not block.
+// carried or refused. It records the flow when it ends, with the bytes that the
+// kernel counts. It must not block.
 type Observer interface {
 	Proxied(c Carried)
 }
 
-// Recorder keeps what happened and never blocks. It gets each Carried once, when
-// it has ended, with the TCP payload that the device's socket sent and received.
-// Where an Observer records the flows, with the bytes that the kernel counts,
-// Recorder stays nil, or every flow is kept twice.
+// Recorder keeps what happened and never blocks. Without an Observer, and only
+// then, for no flow may be kept twice, it gets each flow when it has ended, with
+// the TCP payload that the device's socket sent and received.
 type Recorder interface {
 	Record(e journal.Entry)
 }

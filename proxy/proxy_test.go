@@ -115,9 +115,9 @@ func newLab(t *testing.T, change func(*Config)) *lab {
 			return devices.Device{ID: "toy", Name: "Talking <b>toy</b>", Mode: devices.ModeGuard, Kind: devices.KindToy}, true
 		}),
 		Decider:  blocking("tracker.example"),
-		Observer: &l.carriedLog, Recorder: &l.carriedLog,
-		Own:    func(netip.Addr) bool { return false },
-		Inside: func(netip.Addr) bool { return false },
+		Recorder: &l.carriedLog,
+		Own:      func(netip.Addr) bool { return false },
+		Inside:   func(netip.Addr) bool { return false },
 		Original: func(c net.Conn) netip.AddrPort {
 			src := addrPort(c.RemoteAddr()).Addr().As4()
 			if src[1] != 9 {
@@ -464,17 +464,36 @@ func TestKeepAliveIsOneConnectionOnBothSides(t *testing.T) {
 	for range 5 {
 		get(t, c, "http://api.maker.example/")
 	}
-	l.carriedLog.mu.Lock()
-	if len(l.judged) != 1 || len(l.ended) != 0 || l.judged[0].Flow.Name != "api.maker.example" {
-		t.Errorf("while it runs: judged %v, ended %v, want it told once", l.judged, l.ended)
-	}
-	l.carriedLog.mu.Unlock()
 	if len(seen) != 1 || len(l.dsts) != 1 {
 		t.Errorf("%d connections to the origin, %d to the proxy, want one each", len(seen), len(l.dsts))
 	}
 	c.CloseIdleConnections()
 	if got := l.wait(t, 1); len(got) != 1 {
 		t.Errorf("%d flows for one connection to one host", len(got))
+	}
+}
+
+func TestObserverIsToldBeforeAnythingIsCarried(t *testing.T) {
+	judged := &carriedLog{}
+	origin := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		judged.mu.Lock()
+		defer judged.mu.Unlock()
+		fmt.Fprint(w, len(judged.judged))
+	})
+	l := newLab(t, func(c *Config) { c.Observer = judged })
+	c := l.client(origin)
+	for range 3 {
+		if _, body := get(t, c, "http://api.maker.example/"); body != "1" {
+			t.Errorf("told %s times when the request arrived, want once", body)
+		}
+	}
+	if f := judged.judged[0].Flow; f.Name != "api.maker.example" || !f.Proxied || f.Seen.App != "http" {
+		t.Errorf("told %+v", f)
+	}
+	c.CloseIdleConnections()
+	l.stop()
+	if len(l.ended) != 0 {
+		t.Errorf("a flow that the observer records was recorded by us too: %v", l.ended)
 	}
 }
 
