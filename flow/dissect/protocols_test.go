@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"encoding/binary"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 
@@ -180,6 +181,16 @@ func TestProtocols(t *testing.T) {
 			}
 			if got.Reason == "" {
 				t.Error("no reason")
+			}
+			if tc.want.Protection == flow.Readable { // nor is any beginning of it taken for encrypted
+				for i, line := range tc.lines {
+					for n := 3; n <= min(len(line), 600); n++ {
+						cut := append(slices.Clone(tc.lines[:i]), line[:n])
+						if r := talk(tc.proto, tc.port, cut...); r.Protection == flow.Encrypted {
+							t.Fatalf("%d bytes of line %d: %+v", n-2, i, r)
+						}
+					}
+				}
 			}
 			if strings.Contains(got.Reason+got.Credentials+got.Path, "hush") {
 				t.Error("a password was kept")

@@ -15,7 +15,7 @@ func TestStreamAnyOrder(t *testing.T) {
 	}
 	for round := range 2000 {
 		var s stream
-		base := uint32(0xffffffff - 300 + round%600) // wraps somewhere within
+		base := uint32(0xffffffff-300) + uint32(round%600) // wraps somewhere within
 		if round%2 == 0 {
 			s.anchor(base - 1)
 		}

@@ -69,7 +69,7 @@ func TestHelloOverSegments(t *testing.T) {
 			for _, part := range order {
 				b, at := whole[:cut], uint32(seq)
 				if part == 1 {
-					b, at = whole[cut:], uint32((seq+uint64(cut))&0xffffffff)
+					b, at = whole[cut:], uint32(seq)+uint32(cut)
 				}
 				c.Feed(flow.Orig, packet(flow.TCP, flow.Orig, 443, at, bytes.Clone(b)))
 			}
