@@ -10,9 +10,9 @@ func readDNS(v *view, r *Result) state {
 	b := v.up
 	switch {
 	case v.port(5353):
-		return readLocalDNS(b, r, "mdns")
+		return readLocalDNS(v, r, "mdns")
 	case v.port(5355):
-		return readLocalDNS(b, r, "llmnr")
+		return readLocalDNS(v, r, "llmnr")
 	case v.port(137):
 		return no // NetBIOS has its own reader
 	}
@@ -37,7 +37,8 @@ func judgeDNS(c *Conversation, r *Result) {
 
 // readLocalDNS is for mDNS (RFC 6762) and LLMNR (RFC 4795): they stay on the
 // link, and the names in them are announcements, not servers of this flow.
-func readLocalDNS(b []byte, r *Result, app string) state {
+func readLocalDNS(v *view, r *Result, app string) state {
+	b := v.up
 	if len(b) < 12 {
 		return no
 	}
@@ -48,7 +49,7 @@ func readLocalDNS(b []byte, r *Result, app string) state {
 		return no
 	}
 	r.App = app
-	r.harmless("looks for neighbours by name within the house")
+	v.discovery(r, "looks for neighbours by name")
 	return final
 }
 

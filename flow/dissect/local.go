@@ -73,7 +73,7 @@ func readSSDP(v *view, r *Result) state {
 	default:
 		return no
 	}
-	r.harmless("looks for devices within the house")
+	v.discovery(r, "looks for devices")
 	return final
 }
 
@@ -82,7 +82,7 @@ func readWSDiscovery(v *view, r *Result) state {
 	if !v.port(3702) || !bytes.Contains(v.up[:min(len(v.up), 512)], []byte("<")) || !looksReadable(v.up) {
 		return no
 	}
-	r.harmless("looks for devices within the house")
+	v.discovery(r, "looks for devices")
 	return final
 }
 
@@ -94,7 +94,7 @@ func readNetBIOS(v *view, r *Result) state {
 	if !names && !datagram {
 		return no
 	}
-	r.harmless("looks for neighbours by name within the house")
+	v.discovery(r, "looks for neighbours by name")
 	return final
 }
 

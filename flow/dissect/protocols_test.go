@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"encoding/binary"
 	"math/rand/v2"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -106,13 +107,13 @@ func TestProtocols(t *testing.T) {
 		{"dns", flow.UDP, 53, []string{"> " + query(t, "Tracker.Example.")}, Result{App: "dns", ServerName: "tracker.example", NameFrom: "qname", Protection: flow.Readable}},
 		{"dns on another port", flow.UDP, 5300, []string{"> " + query(t, "a.example.")}, Result{App: "dns", ServerName: "a.example", NameFrom: "qname", Protection: flow.Readable}},
 		{"dns over tcp", flow.TCP, 53, []string{"> " + prefixed(query(t, "a.example."))}, Result{App: "dns", ServerName: "a.example", NameFrom: "qname", Protection: flow.Readable}},
-		{"mdns", flow.UDP, 5353, []string{"> " + query(t, "_hap._tcp.local.")}, Result{App: "mdns", Protection: flow.Readable, Harmless: true}},
-		{"llmnr", flow.UDP, 5355, []string{"> " + query(t, "printer.")}, Result{App: "llmnr", Protection: flow.Readable, Harmless: true}},
-		{"netbios", flow.UDP, 137, []string{"> " + query(t, "fhepfcelehfcepfffacacacacacacaaa.")}, Result{App: "netbios", Protection: flow.Readable, Harmless: true}},
+		{"mdns", flow.UDP, 5353, []string{"> " + query(t, "_hap._tcp.local.")}, Result{App: "mdns", Protection: flow.Readable}},
+		{"llmnr", flow.UDP, 5355, []string{"> " + query(t, "printer.")}, Result{App: "llmnr", Protection: flow.Readable}},
+		{"netbios", flow.UDP, 137, []string{"> " + query(t, "fhepfcelehfcepfffacacacacacacaaa.")}, Result{App: "netbios", Protection: flow.Readable}},
 		{"dhcp", flow.UDP, 67, []string{"> " + dhcp(1, "Kitchen-TV")}, Result{App: "dhcp", ServerName: "kitchen-tv", NameFrom: "dhcp", Protection: flow.Readable, Harmless: true}},
 		{"dhcp answer names nobody", flow.UDP, 68, []string{"> " + dhcp(2, "Kitchen-TV")}, Result{App: "dhcp", Protection: flow.Readable, Harmless: true}},
 		{"ntp", flow.UDP, 123, []string{"> \x23" + strings.Repeat("\x00", 47)}, Result{App: "ntp", Protection: flow.Readable, Harmless: true}},
-		{"ssdp", flow.UDP, 1900, []string{"> M-SEARCH * HTTP/1.1\r\nMAN: \"ssdp:discover\"\r\n\r\n"}, Result{App: "ssdp", Protection: flow.Readable, Harmless: true}},
+		{"ssdp", flow.UDP, 1900, []string{"> M-SEARCH * HTTP/1.1\r\nMAN: \"ssdp:discover\"\r\n\r\n"}, Result{App: "ssdp", Protection: flow.Readable}},
 		{"coap", flow.UDP, 5683, []string{"> \x41\x01\x00\x01t\x39host.test"}, Result{App: "coap", ServerName: "host.test", NameFrom: "host", Protection: flow.Readable}},
 		{"snmp", flow.UDP, 161, []string{"> " + snmp}, Result{App: "snmp", Protection: flow.Readable, Credentials: "snmp-community"}},
 		{"syslog", flow.UDP, 514, []string{"> <34>Oct 11 22:14:15 cam su: hello"}, Result{App: "syslog", Protection: flow.Readable}},
@@ -206,6 +207,17 @@ func TestDNSWithinTheHouseIsHarmless(t *testing.T) {
 	c.Feed(flow.Orig, p)
 	if r := c.Result(); !r.Harmless || !c.Done() {
 		t.Errorf("%+v", r)
+	}
+}
+
+func TestDiscoveryIsHarmlessWithinTheHouse(t *testing.T) {
+	for group, want := range map[string]bool{"224.0.0.251": true, "ff02::fb": true, "192.168.1.255": true, "255.255.255.255": true, "203.0.113.7": false} {
+		c := New(flow.UDP, 5353)
+		to := netip.AddrPortFrom(netip.MustParseAddr(group), 5353)
+		c.Feed(flow.Orig, &flow.Packet{Tuple: flow.NewTuple(flow.UDP, netip.AddrPortFrom(device, 5353), to), Payload: []byte(query(t, "_hap._tcp.local."))})
+		if r := c.Result(); r.App != "mdns" || r.Harmless != want {
+			t.Errorf("%s: %+v", group, r)
+		}
 	}
 }
 

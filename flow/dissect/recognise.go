@@ -26,6 +26,15 @@ func (r *Result) encrypted(reason string)  { r.Protection, r.Reason = flow.Encry
 func (r *Result) cannotTell(reason string) { r.Protection, r.Reason = flow.CannotTell, reason }
 func (r *Result) harmless(reason string)   { r.readable(reason); r.Harmless = true }
 
+// discovery judges the search for neighbours: harmless as long as it stays in the house.
+func (v *view) discovery(r *Result, what string) {
+	if v.c.local {
+		r.harmless(what + " within the house")
+		return
+	}
+	r.readable(what + ", but outside the house")
+}
+
 // name notes a name that the flow's own bytes gave, when there is one.
 func (r *Result) name(n, from string) {
 	if n != "" {
