@@ -52,15 +52,20 @@ func (n *Names) Len() int { return n.byAddr.len() }
 // taken as at least MinTTL and at most MaxTTL. name is the name that was asked
 // for, the head of any CNAME chain.
 func (n *Names) Learn(device, name string, addr netip.Addr, ttl time.Duration, now time.Time) {
+	n.LearnPrivately("", name, addr, ttl, now)
+	if device != "" {
+		n.LearnPrivately(device, name, addr, ttl, now)
+	}
+}
+
+// LearnPrivately is Learn for this device alone: no other device's flow will be
+// named by what it was told.
+func (n *Names) LearnPrivately(device, name string, addr netip.Addr, ttl time.Duration, now time.Time) {
 	if name == "" || !addr.IsValid() || addr.IsUnspecified() {
 		return
 	}
 	addr = addr.Unmap().WithZone("")
-	until := now.Add(min(max(ttl, MinTTL), MaxTTL) + Linger).Unix()
-	n.learn(nameKey{addr: addr}, name, until)
-	if device != "" {
-		n.learn(nameKey{device, addr}, name, until)
-	}
+	n.learn(nameKey{device, addr}, name, now.Add(min(max(ttl, MinTTL), MaxTTL)+Linger).Unix())
 }
 
 func (n *Names) learn(k nameKey, name string, until int64) {

@@ -17,10 +17,11 @@ import (
 	"github.com/netcurtain/netcurtain/policy"
 )
 
-// Devices says whose a hardware address or an address is.
+// Devices says whose a hardware address or an address is, and how a device is treated.
 type Devices interface {
 	ByMAC(devices.MAC) (devices.Device, bool)
 	ByAddr(netip.Addr) (devices.Device, bool)
+	ByID(devices.ID) (devices.Device, bool)
 }
 
 // Decider is policy's engine.

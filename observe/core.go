@@ -200,8 +200,18 @@ func (s *running) decided() policy.Verdict {
 // answers teaches the names in a DNS response to the device that asked.
 func (c *core) answers(s *running, b []byte) {
 	readAnswers(b, c.qname, func(name []byte, addr netip.Addr, ttl time.Duration) {
-		c.heard.Learn(string(s.device), string(name), addr, ttl, c.now)
+		c.learn(s.device, s.log, string(name), addr, ttl)
 	})
+}
+
+// learn notes what a device was told. Where its names are not written down they
+// may not come to be written as the names of another device's flows, either.
+func (c *core) learn(d devices.ID, level devices.LogLevel, name string, addr netip.Addr, ttl time.Duration) {
+	if level == devices.LogNames {
+		c.heard.Learn(string(d), name, addr, ttl, c.now)
+	} else if d != "" {
+		c.heard.LearnPrivately(string(d), name, addr, ttl, c.now)
+	}
 }
 
 // add begins a flow, from an event or a packet. It returns nil when the flow is

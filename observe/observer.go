@@ -176,7 +176,13 @@ func (o *Observer) own(ctx context.Context) error {
 func (c *core) takeIn(b *batch) {
 	for i := range b.learned {
 		l := &b.learned[i]
-		c.heard.Learn(string(l.device), string(l.name), l.addr, l.ttl, c.now)
+		level := devices.LogCounts
+		if c.cfg.Devices != nil {
+			if d, ok := c.cfg.Devices.ByID(l.device); ok {
+				level = d.Log
+			}
+		}
+		c.learn(l.device, level, string(l.name), l.addr, l.ttl)
 	}
 	for i := range b.carried {
 		c.carry(&b.carried[i])

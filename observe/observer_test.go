@@ -62,6 +62,15 @@ func (r registry) ByMAC(m devices.MAC) (devices.Device, bool) {
 	return devices.Device{}, false
 }
 
+func (r registry) ByID(id devices.ID) (devices.Device, bool) {
+	for _, d := range r {
+		if d.ID == id {
+			return d, true
+		}
+	}
+	return devices.Device{}, false
+}
+
 // book is a journal that remembers.
 type book struct {
 	mu  sync.Mutex
@@ -219,7 +228,8 @@ func TestNamePrecedence(t *testing.T) {
 		from  flow.NameSource
 	}{
 		{"nothing is known", func(*Observer) {}, []byte("\x00\x01\x02"), "", flow.NameFromAddress},
-		{"another device asked", func(o *Observer) { o.Learn("phone", "other.example", far, time.Minute) }, []byte("\x00"), "other.example", flow.NameFromDNSAny},
+		{"another smart device asked", func(o *Observer) { o.Learn("box", "other.example", far, time.Minute) }, []byte("\x00"), "other.example", flow.NameFromDNSAny},
+		{"a person's device asked", func(o *Observer) { o.Learn("phone", "other.example", far, time.Minute) }, []byte("\x00"), "", flow.NameFromAddress},
 		{"this device asked", func(o *Observer) {
 			o.Learn("tv", "own.example", far, time.Minute)
 			o.Learn("phone", "other.example", far, time.Minute)

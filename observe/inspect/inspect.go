@@ -119,6 +119,10 @@ func (bench) ByAddr(a netip.Addr) (devices.Device, bool) {
 	return devices.Device{ID: devices.ID(a.String()), Log: devices.LogNames, Mode: devices.ModeWatch}, true
 }
 
+func (bench) ByID(id devices.ID) (devices.Device, bool) {
+	return devices.Device{ID: id, Log: devices.LogNames, Mode: devices.ModeWatch}, true
+}
+
 // rows is the journal of a replay.
 type rows struct {
 	file  string
