@@ -91,7 +91,8 @@ type Config struct {
 	Names    Names    // may be nil
 	Recorder Recorder // may be nil
 	// Allow says which clients may ask at all: we are no open resolver. nil
-	// allows loopback, private and link-local addresses.
+	// allows loopback, private and link-local addresses, and those of the devices
+	// that are known: in IPv6 a device asks from a public address.
 	Allow func(addr netip.Addr) bool
 
 	Now        func() time.Time // nil is time.Now
@@ -138,9 +139,6 @@ func New(cfg Config) (*Server, error) {
 	if cfg.CacheSize == 0 {
 		cfg.CacheSize = 4096
 	}
-	if cfg.Allow == nil {
-		cfg.Allow = allowInside
-	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
@@ -174,6 +172,10 @@ func ours(cfg Config, a netip.AddrPort) bool {
 	return false
 }
 
-func allowInside(a netip.Addr) bool {
-	return a.IsPrivate() || a.IsLoopback() || a.IsLinkLocalUnicast()
+// mayAsk reports whether a client is answered at all.
+func (s *Server) mayAsk(a netip.Addr, known bool) bool {
+	if s.cfg.Allow != nil {
+		return s.cfg.Allow(a)
+	}
+	return known || a.IsPrivate() || a.IsLoopback() || a.IsLinkLocalUnicast()
 }

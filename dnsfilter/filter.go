@@ -39,7 +39,8 @@ func (f *filter) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg)
 		return f.answerProbe(w, r)
 	}
 	client := clientAddr(w)
-	if !f.cfg.Allow(client) {
+	device, known := f.device(client)
+	if !f.mayAsk(client, known) {
 		return f.refuse(w, r, dns.RcodeRefused, dns.ExtendedErrorCodeProhibited, "only this household is answered")
 	}
 	if q.Qclass != dns.ClassINET || q.Qtype == dns.TypeAXFR || q.Qtype == dns.TypeIXFR {
@@ -51,7 +52,7 @@ func (f *filter) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg)
 		// Policy cannot judge what has no normal form, and must not be dodged by it.
 		return f.refuse(w, r, dns.RcodeRefused, dns.ExtendedErrorCodeOther, "the name is too long once written out")
 	}
-	l := &lookup{filter: f, w: w, r: r, q: q, name: name, client: client, start: f.cfg.Now(), device: f.device(client)}
+	l := &lookup{filter: f, w: w, r: r, q: q, name: name, client: client, start: f.cfg.Now(), device: device}
 	if err := l.serve(ctx); err != nil {
 		// Not returned: CoreDNS would write it, with the name, to standard error.
 		f.log.Debug("answering a look-up", "err", err)
@@ -71,16 +72,16 @@ func (f *filter) refuse(w dns.ResponseWriter, r *dns.Msg, rcode int, code uint16
 
 // device is who asks from client. A client that nobody knows is judged as a
 // device without kind or mode, known by its address.
-func (f *filter) device(client netip.Addr) devices.Device {
+func (f *filter) device(client netip.Addr) (d devices.Device, known bool) {
 	if d, ok := f.cfg.Devices.ByAddr(client); ok {
-		return d
+		return d, true
 	}
 	if f.cfg.Resolve != nil {
 		if d, ok := f.cfg.Resolve(client); ok {
-			return d
+			return d, true
 		}
 	}
-	return devices.Device{ID: devices.ID(client.String())}
+	return devices.Device{ID: devices.ID(client.String())}, false
 }
 
 func (s *Server) describe(n dnsname.Name) atlas.Destination {

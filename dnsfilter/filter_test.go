@@ -172,6 +172,22 @@ func TestStrangeQuestionsStayHere(t *testing.T) {
 	}
 }
 
+func TestWhoIsAnswered(t *testing.T) {
+	known := netip.MustParseAddr("2001:db8::7")
+	f := newFilter(t, blocking(), answering(new(dns.Msg).SetReply(query("good.example.", dns.TypeA))))
+	f.cfg.Devices = devicesFunc(func(a netip.Addr) (devices.Device, bool) { return devices.Device{ID: "tv"}, a == known })
+	for addr, want := range map[string]int{
+		"192.168.1.2": dns.RcodeSuccess, "10.0.0.1": dns.RcodeSuccess, "fd00::1": dns.RcodeSuccess, "fe80::1": dns.RcodeSuccess,
+		"127.0.0.1": dns.RcodeSuccess, known.String(): dns.RcodeSuccess,
+		"198.51.100.1": dns.RcodeRefused, "2001:db8::8": dns.RcodeRefused,
+	} {
+		w := &written{ResponseWriter: test.ResponseWriter{RemoteIP: addr}}
+		if _, err := f.ServeDNS(t.Context(), w, query("good.example.", dns.TypeA)); err != nil || w.msgs[0].Rcode != want {
+			t.Errorf("%s: %v %v, want %s", addr, err, w.msgs, dns.RcodeToString[want])
+		}
+	}
+}
+
 func TestExtraTextIsBoundedAndPrintable(t *testing.T) {
 	v := policy.Verdict{Reason: policy.ReasonList, List: "x\x00\n<é>", Rule: strings.Repeat("r", 5000)}
 	s := because(v)
