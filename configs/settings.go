@@ -33,6 +33,7 @@ type House struct {
 	Volatile              string   // folder in memory: ledger.db
 	Socket                string
 	Leases                []string
+	Destinations          []string // further tables of destinations, in the form of atlas/destinations.tsv
 	MarkDeliver, MarkOurs uint32
 	Table                 int
 	NFLOGGroup            uint16
@@ -227,7 +228,7 @@ func (s *Settings) options(section string) []option {
 		return []option{
 			text("name", &h.Name, 40), each("lan", &h.LAN, interfaceName),
 			folder("state", &h.State), folder("volatile", &h.Volatile), folder("socket", &h.Socket),
-			each("leases", &h.Leases, absolute),
+			each("leases", &h.Leases, absolute), each("destinations", &h.Destinations, absolute),
 			number("mark_deliver", &h.MarkDeliver, 1, 1<<31), number("mark_ours", &h.MarkOurs, 1, 1<<31),
 			number("table", &h.Table, 1, 1<<30), number("nflog_group", &h.NFLOGGroup, 1, 1<<16-1),
 		}

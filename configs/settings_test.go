@@ -32,6 +32,7 @@ func TestShippedCommentsSayTheDefaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := configs.Defaults()
+	want.House.Destinations = []string{"/etc/netcurtain/destinations.tsv"}
 	want.DNS.Upstreams = []string{"192.0.2.1"}
 	want.DNS.Rebinding = []dnsname.Name{"plex.direct"}
 	want.Page.Hosts = []string{"netcurtain.lan"}
@@ -63,8 +64,8 @@ func TestErrorsNameLineAndRemedy(t *testing.T) {
 		"config page\noption listen 0.0.0.0:8300\n":   "f: page listen 0.0.0.0:8300: only a loopback address is allowed while the pages have no accounts; reach it with ssh -L",
 		"config dns\noption port 8380\n":              "f: dns port and proxy http_port are both port 8380",
 		"config house\noption mark_ours 0x01000000\n": "f: mark_deliver and mark_ours share a bit: that is a routing loop",
-		"config house\noption whatever 1\noption x 2\n": "f:2: option \"whatever\" is not known in section house: allowed are name, lan, state, volatile, socket, leases, mark_deliver, mark_ours, table, nflog_group\n" +
-			"f:3: option \"x\" is not known in section house: allowed are name, lan, state, volatile, socket, leases, mark_deliver, mark_ours, table, nflog_group",
+		"config house\noption whatever 1\noption x 2\n": "f:2: option \"whatever\" is not known in section house: allowed are name, lan, state, volatile, socket, leases, destinations, mark_deliver, mark_ours, table, nflog_group\n" +
+			"f:3: option \"x\" is not known in section house: allowed are name, lan, state, volatile, socket, leases, destinations, mark_deliver, mark_ours, table, nflog_group",
 	} {
 		_, err := configs.Parse(strings.NewReader(in), "f")
 		if err == nil {

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"net"
 	"net/netip"
+	"syscall"
 	"time"
 
 	"github.com/netcurtain/netcurtain/atlas"
@@ -58,10 +59,22 @@ func newProxy(d *daemon, s *configs.Settings) (*proxy.Proxy, error) {
 	return proxy.New(proxy.Config{
 		HTTPPort: s.Proxy.HTTPPort, TLSPort: s.Proxy.TLSPort, Transparent: true, MarkOurs: s.House.MarkOurs, MaxConns: s.Proxy.MaxConnections,
 		Devices: d.registry, Resolve: d.resolve, Decider: d.engine,
-		Describe: func(n dnsname.Name) atlas.Destination { x, _ := d.atlas.Lookup(n); return x },
-		Observer: carried{d.observer}, Recorder: d.recorder,
+		Describe:  func(n dnsname.Name) atlas.Destination { x, _ := d.atlas.Lookup(n); return x },
+		Observer:  carried{d.observer},
 		HouseName: s.House.Name, Logger: d.log, Registerer: d.metrics,
 	})
+}
+
+// markOurs marks a socket as the daemon's own, before it connects.
+func (d *daemon) markOurs(_, _ string, c syscall.RawConn) error {
+	mark := int(d.settings.Load().House.MarkOurs)
+	var set error
+	if err := c.Control(func(fd uintptr) {
+		set = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_MARK, mark)
+	}); err != nil {
+		return err
+	}
+	return set
 }
 
 // ownAddresses are the router's own, by which it is told from its devices.
@@ -97,21 +110,21 @@ var _ ui.House = household{}
 func (h household) Devices(now time.Time) []devices.Device { return h.d.registry.All(now) }
 
 func (h household) SetMode(ctx context.Context, id devices.ID, m devices.Mode) error {
-	return h.chose(ctx, h.d.store.SetMode(ctx, id, m, "household"))
+	return h.chose(ctx, h.d.store.SetMode(ctx, id, m, ui.By(ctx)))
 }
 
 func (h household) SetKind(ctx context.Context, id devices.ID, k devices.Kind) error {
-	return h.chose(ctx, h.d.store.SetKind(ctx, id, k, "household"))
+	return h.chose(ctx, h.d.store.SetKind(ctx, id, k, ui.By(ctx)))
 }
 
 func (h household) SetName(ctx context.Context, id devices.ID, name string) error {
-	return h.chose(ctx, h.d.store.SetName(ctx, id, name, "household"))
+	return h.chose(ctx, h.d.store.SetName(ctx, id, name, ui.By(ctx)))
 }
 
 // SetLog changes the level, and forgets the names written until now when they
 // shall not be written any more.
 func (h household) SetLog(ctx context.Context, id devices.ID, l devices.LogLevel) error {
-	if err := h.chose(ctx, h.d.store.SetLog(ctx, id, l, "household")); err != nil {
+	if err := h.chose(ctx, h.d.store.SetLog(ctx, id, l, ui.By(ctx))); err != nil {
 		return err
 	}
 	if l == devices.LogNames {
@@ -153,7 +166,7 @@ func (h household) AddRule(ctx context.Context, r policy.Rule) (policy.Rule, err
 }
 
 func (h household) RemoveRule(ctx context.Context, id int64) error {
-	if err := h.d.store.RemoveRule(ctx, id, "household"); err != nil {
+	if err := h.d.store.RemoveRule(ctx, id, ui.By(ctx)); err != nil {
 		return notThere(err)
 	}
 	return h.d.recompile(ctx)
@@ -169,7 +182,7 @@ func (h household) Erase(ctx context.Context, id devices.ID) (int64, error) {
 func (h household) On() bool { return h.d.on.Load() }
 
 func (h household) Switch(ctx context.Context, on bool) error {
-	if err := h.d.store.Switch(ctx, on, "household"); err != nil {
+	if err := h.d.store.Switch(ctx, on, ui.By(ctx)); err != nil {
 		return err
 	}
 	h.d.on.Store(on)

@@ -1,9 +1,11 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/netip"
 	"os"
@@ -128,7 +130,7 @@ func (d *daemon) ready(ctx context.Context) (err error) {
 
 // knowDevices fills the registry with what was known before.
 func (d *daemon) knowDevices(ctx context.Context) (err error) {
-	if d.atlas, err = atlas.New(); err != nil {
+	if d.atlas, err = openAtlas(d.settings.Load().House.Destinations); err != nil {
 		return err
 	}
 	own, macs, err := ownAddresses()
@@ -154,6 +156,23 @@ func (d *daemon) knowDevices(ctx context.Context) (err error) {
 	on, err := d.store.On(ctx)
 	d.on.Store(on)
 	return err
+}
+
+// openAtlas reads our own table of destinations and the administrator's.
+func openAtlas(paths []string) (*atlas.Atlas, error) {
+	var more []io.Reader
+	for _, p := range paths {
+		b, err := os.ReadFile(p)
+		if err != nil {
+			return nil, fmt.Errorf("destinations: %w", err)
+		}
+		more = append(more, bytes.NewReader(b))
+	}
+	a, err := atlas.New(more...)
+	if err != nil {
+		return nil, fmt.Errorf("destinations %v: %w", paths, err)
+	}
+	return a, nil
 }
 
 // watch makes the rooms that see: sources and observer.
@@ -412,7 +431,7 @@ func (d *daemon) lists() (*lists.Lists, error) {
 				d.log.Error("compiling the rules with the new lists", "error", err)
 			}
 		},
-		Logger: d.log, Registerer: d.metrics,
+		Control: d.markOurs, Logger: d.log, Registerer: d.metrics,
 	})
 }
 

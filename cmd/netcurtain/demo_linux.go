@@ -17,6 +17,7 @@ import (
 	"github.com/netcurtain/netcurtain/devices"
 	"github.com/netcurtain/netcurtain/internal/netlab"
 	"github.com/netcurtain/netcurtain/internal/netlab/scene"
+	"github.com/netcurtain/netcurtain/internal/netlab/scene/personas"
 	"github.com/netcurtain/netcurtain/ui/api"
 )
 
@@ -262,6 +263,7 @@ const demoSettings = `config house
 	option volatile '/run/netcurtain-demo/volatile'
 	option socket '/run/netcurtain-demo/control.sock'
 	list leases '/run/netcurtain-demo/dhcp.leases'
+	list destinations '/run/netcurtain-demo/destinations.tsv'
 config dns
 	list resolv '/run/netcurtain-demo/resolv.conf'
 config store
@@ -272,7 +274,7 @@ config store
 // page's listener, which stays outside.
 func startDaemon(router *netlab.Host, page filer) (*child, error) {
 	for name, text := range map[string]string{
-		"netcurtain": demoSettings, "resolv.conf": "nameserver " + scene.ProviderDNS.String() + "\n",
+		"netcurtain": demoSettings, "destinations.tsv": personas.Destinations, "resolv.conf": "nameserver " + scene.ProviderDNS.String() + "\n",
 	} {
 		if err := os.WriteFile(filepath.Join(demoFolder, name), []byte(text), 0o600); err != nil {
 			return nil, err

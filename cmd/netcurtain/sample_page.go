@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -20,6 +21,7 @@ import (
 	"github.com/netcurtain/netcurtain/flow/capture"
 	"github.com/netcurtain/netcurtain/internal/buildinfo"
 	"github.com/netcurtain/netcurtain/internal/dnsname"
+	"github.com/netcurtain/netcurtain/internal/netlab/scene/personas"
 	"github.com/netcurtain/netcurtain/journal"
 	"github.com/netcurtain/netcurtain/observe"
 	"github.com/netcurtain/netcurtain/policy"
@@ -37,7 +39,17 @@ func (c demoCmd) showSample(ctx context.Context, io std, page net.Listener) (err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	p := &sampleHouse{registry: devices.NewRegistry(devices.Config{Maker: atlas.Maker, Since: time.Unix(1<<40, 0)})}
-	if p.atlas, err = atlas.New(); err != nil {
+	// The capture was recorded in the house of the built-in personas.
+	all, err := demoCmd{}.loadPersonas()
+	if err != nil {
+		return err
+	}
+	choices := map[devices.ID]devices.Choice{}
+	for _, x := range all {
+		choices[devices.ID(x.MAC.String())] = devices.Choice{Name: x.Host, Kind: x.Kind}
+	}
+	p.registry.Choose(choices)
+	if p.atlas, err = atlas.New(strings.NewReader(personas.Destinations)); err != nil {
 		return err
 	}
 	if p.store, err = store.Open(ctx, store.Config{
