@@ -1,0 +1,39 @@
+//go:build !linux
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+)
+
+var errNeedsLinux = errors.New("this needs Linux: netcurtain runs on the router; here, try netcurtain inspect FILE, or netcurtain demo")
+
+// Run says where the daemon runs.
+func (runCmd) Run(std) error { return errNeedsLinux }
+
+type releaseCmd struct{}
+
+// Run has nothing to take back here.
+func (releaseCmd) Run() error { return errNeedsLinux }
+
+// Run checks the settings file; the kernel is another matter.
+func (c checkCmd) Run(io std) error {
+	if _, err := c.read(); err != nil {
+		return err
+	}
+	fmt.Fprintf(io.out, "settings: %s is right\n", c.Config)
+	return errNeedsLinux
+}
+
+// Run shows the capture that was recorded from the demo's house.
+func (c demoCmd) Run(ctx context.Context, io std) error {
+	page, err := c.listenPage(ctx)
+	if err != nil {
+		return err
+	}
+	defer page.Close()
+	fmt.Fprintln(io.err, "The house needs Linux. Here is a capture that was recorded from it.")
+	return c.showSample(ctx, io, page)
+}
