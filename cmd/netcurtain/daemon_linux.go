@@ -69,6 +69,15 @@ type daemon struct {
 // Run is the daemon: it wires the rooms, runs them and puts back what it changed.
 func (c runCmd) Run(ctx context.Context, io std) error {
 	log := c.logger(io)
+	if c.UntilFD > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithCancel(ctx)
+		defer cancel()
+		go func() {
+			_, _ = os.NewFile(uintptr(c.UntilFD), "starter").Read(make([]byte, 1)) // returns when the other end closes
+			cancel()
+		}()
+	}
 	settings, err := c.read()
 	if err != nil {
 		return err

@@ -32,12 +32,12 @@ func (c demoCmd) Run(ctx context.Context, io std) error {
 	if err != nil {
 		return err
 	}
-	page, err := c.listenPage(ctx)
-	if err != nil {
-		return err
-	}
-	defer page.Close()
 	if os.Geteuid() != 0 {
+		page, err := c.listenPage(ctx)
+		if err != nil {
+			return err
+		}
+		defer page.Close()
 		fmt.Fprintln(io.err, "The house needs root (sudo netcurtain demo). Without it, here is a capture that was recorded from it.")
 		return c.showSample(ctx, io, page)
 	}
@@ -56,6 +56,13 @@ func (c demoCmd) Run(ctx context.Context, io std) error {
 	} else if len(left) > 0 {
 		fmt.Fprintf(io.err, "tidied up after an earlier demo: %d namespaces\n", len(left))
 	}
+	// After the tidying, for a daemon left behind holds the page; before anything
+	// is made.
+	page, err := c.listenPage(ctx)
+	if err != nil {
+		return err
+	}
+	defer page.Close()
 	return c.live(ctx, io, all, page)
 }
 
@@ -294,8 +301,13 @@ func startDaemon(router *netlab.Host, page filer) (*child, error) {
 		return nil, err
 	}
 	defer log.Close()
-	cmd := exec.Command(self, "run", "--config", filepath.Join(demoFolder, "netcurtain"), "--page-fd", "3")
-	cmd.Stdout, cmd.Stderr, cmd.ExtraFiles = log, log, []*os.File{handed}
+	cmd := exec.Command(self, "run", "--config", filepath.Join(demoFolder, "netcurtain"), "--page-fd", "3", "--until-fd", "4")
+	ours, theirs, err := os.Pipe() // theirs ends when we do, however we end
+	if err != nil {
+		return nil, err
+	}
+	defer ours.Close()
+	cmd.Stdout, cmd.Stderr, cmd.ExtraFiles = log, log, []*os.File{handed, ours}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C is ours to hand on, in order
 	// The child inherits the namespace of the thread that forks it.
 	if err := router.Do(cmd.Start); err != nil {
@@ -304,6 +316,7 @@ func startDaemon(router *netlab.Host, page filer) (*child, error) {
 	c := &child{cmd: cmd, done: make(chan struct{})}
 	go func() {
 		defer close(c.done)
+		defer theirs.Close()
 		c.err = cmd.Wait()
 	}()
 	return c, nil

@@ -32,8 +32,9 @@ func (f configFlag) read() (configs.Settings, error) {
 
 type runCmd struct {
 	configFlag
-	PageFD int  `name:"page-fd" hidden:"" help:"Descriptor of a listener for the page that whoever starts us has opened."`
-	Debug  bool `help:"Log more, names of sites included."`
+	PageFD  int  `name:"page-fd" hidden:"" help:"Descriptor of a listener for the page that whoever starts us has opened."`
+	UntilFD int  `name:"until-fd" hidden:"" help:"Descriptor of a pipe: when its other end closes, whoever started us is gone, and we stop."`
+	Debug   bool `help:"Log more, names of sites included."`
 }
 
 func (runCmd) Help() string {
