@@ -128,6 +128,7 @@ func (l *ledger) erase(ctx context.Context, x erasure) (rows int64, err error) {
 	steps := []step{
 		{"DELETE FROM flow WHERE " + whose, true},
 		{"DELETE FROM lookup WHERE " + whose, true},
+		{"DELETE FROM partner WHERE " + whose, false},
 	}
 	if x.counts {
 		steps = append(steps,
@@ -140,6 +141,7 @@ func (l *ledger) erase(ctx context.Context, x erasure) (rows int64, err error) {
 	} else {
 		steps = append(steps,
 			step{"DELETE FROM hour WHERE " + whose, true},
+			step{"DELETE FROM tally WHERE " + whose, false},
 			step{"DELETE FROM unsaved WHERE ?2 OR device = ?1", true},
 			step{"DELETE FROM event WHERE ?2 OR device = ?1 OR ?1 != '' AND instr(text, ?1)", true})
 	}

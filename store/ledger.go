@@ -25,6 +25,7 @@ type ledger struct {
 	rulings dictionary[ruling]
 	looks   dictionary[look]
 	running map[runningFlow]int64 // rows of flows that may go on
+	reached map[partnerKey]int64  // the hour that partner is known to have
 }
 
 // Bounds of text from the network and from rules, in bytes.
@@ -249,7 +250,8 @@ func (l *ledger) flush(ctx context.Context) (rows, lost int, err error) {
 	lastID := l.lastID
 	err = inTx(ctx, l.db, func(tx *sql.Tx) error {
 		w := page{ctx: ctx, tx: tx, ledger: l, now: l.now(),
-			lookups: map[lookupKey]*lookupSum{}, hours: map[hourKey]*sum{}, days: map[dayKey]*sum{}}
+			lookups: map[lookupKey]*lookupSum{}, hours: map[hourKey]*sum{}, tallies: map[tallyKey]*tally{},
+			partners: map[partnerKey]*partnerSum{}, days: map[dayKey]*sum{}}
 		for _, e := range batch {
 			if err := w.entry(e); err != nil {
 				return err
@@ -268,7 +270,7 @@ func (l *ledger) flush(ctx context.Context) (rows, lost int, err error) {
 // forget empties the caches of the dictionaries, whose ids may not hold any more.
 func (l *ledger) forget() {
 	l.devices.ids, l.places.ids, l.rulings.ids, l.looks.ids = nil, nil, nil, nil
-	l.running = nil
+	l.running, l.reached = nil, nil
 }
 
 // dictionary gives each distinct text one row, and remembers the ids of some.
@@ -305,14 +307,16 @@ func (d *dictionary[K]) id(ctx context.Context, tx *sql.Tx, key K) (int64, error
 
 // page is one batch on its way into the file.
 type page struct {
-	ctx     context.Context
-	tx      *sql.Tx
-	ledger  *ledger
-	now     time.Time
-	lookups map[lookupKey]*lookupSum
-	order   []*lookupSum // of lookups, by id: a table that only grows at its end stays dense
-	hours   map[hourKey]*sum
-	days    map[dayKey]*sum
+	ctx      context.Context
+	tx       *sql.Tx
+	ledger   *ledger
+	now      time.Time
+	lookups  map[lookupKey]*lookupSum
+	order    []*lookupSum // of lookups, by id: a table that only grows at its end stays dense
+	hours    map[hourKey]*sum
+	tallies  map[tallyKey]*tally
+	partners map[partnerKey]*partnerSum
+	days     map[dayKey]*sum
 }
 
 // Protections of the roll-ups (migrations/ledger).
@@ -341,6 +345,11 @@ type (
 	hourKey struct {
 		hour, device, place int64
 		protection          int
+	}
+	tallyKey struct{ hour, device int64 }
+	tally    struct {
+		sum
+		readableFlows, readableBytes int64
 	}
 	dayKey struct {
 		day                  int
@@ -438,7 +447,11 @@ func (w *page) flow(e journal.Entry) error {
 	}
 	s.look, s.ruling = seen, ruled
 	id := w.ledger.nextID(e.At)
-	w.roll(e, hourKey{hourOf(id), device, dest, protection}, p.organisation, s)
+	hour := hourOf(id)
+	w.roll(e, hourKey{hour, device, dest, protection}, p.organisation, s)
+	if !refused {
+		w.reach(device, hour, p, s.out)
+	}
 	key := runningFlow{f.Tuple, s.first}
 	if row, ok := w.ledger.running[key]; ok && more {
 		done, err := w.tx.ExecContext(w.ctx, `UPDATE flow SET last_ms = ?, bytes_out = bytes_out + ?, bytes_in = bytes_in + ?,
@@ -500,7 +513,11 @@ func (w *page) lookup(e journal.Entry) error {
 		w.order = append(w.order, same)
 	}
 	same.count++
-	w.roll(e, hourKey{hourOf(same.id), device, dest, rollNone}, p.organisation, s)
+	hour := hourOf(same.id)
+	w.roll(e, hourKey{hour, device, dest, rollNone}, p.organisation, s)
+	if s.blocked == 0 && q.Rcode == 0 {
+		w.reach(device, hour, p, 0)
+	}
 	return nil
 }
 
@@ -521,6 +538,16 @@ func (w *page) roll(e journal.Entry, h hourKey, organisation string, s sum) {
 	} else {
 		w.hours[h] = &s
 	}
+	t := w.tallies[tallyKey{h.hour, h.device}]
+	if t == nil {
+		t = &tally{sum: sum{first: s.first}}
+		w.tallies[tallyKey{h.hour, h.device}] = t
+	}
+	t.add(s)
+	if h.protection == rollReadable {
+		t.readableFlows += s.flows
+		t.readableBytes += s.out
+	}
 	d := dayKey{dayOf(e.At.In(w.now.Location())), string(e.Device), organisation, h.protection}
 	if have := w.days[d]; have != nil {
 		have.add(s)
@@ -530,12 +557,14 @@ func (w *page) roll(e journal.Entry, h hourKey, organisation string, s sum) {
 	}
 }
 
-// addDay and addHour add a day's or hour's sums to those that are there.
+// addDay, addHour and addTally add sums to those that are there.
 const (
 	addDay = `ON CONFLICT DO UPDATE SET bytes_out = bytes_out + excluded.bytes_out, bytes_in = bytes_in + excluded.bytes_in,
 		flows = flows + excluded.flows, lookups = lookups + excluded.lookups, blocked = blocked + excluded.blocked`
 	addHour = addDay + `, seen = excluded.seen, verdict = excluded.verdict,
 		first_ms = min(first_ms, excluded.first_ms), last_ms = max(last_ms, excluded.last_ms)`
+	addTally = addDay + `, readable_flows = readable_flows + excluded.readable_flows,
+		readable_bytes = readable_bytes + excluded.readable_bytes, last_ms = max(last_ms, excluded.last_ms)`
 )
 
 // sums writes what the entries of the batch add up to.
@@ -554,6 +583,13 @@ func (w *page) sums() error {
 			return err
 		}
 	}
+	for k, t := range w.tallies {
+		if err := w.exec(`INSERT INTO tally (device, hour, bytes_out, bytes_in, flows, lookups, blocked, readable_flows, readable_bytes, last_ms)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) `+addTally,
+			k.device, k.hour, t.out, t.in, t.flows, t.lookups, t.blocked, t.readableFlows, t.readableBytes, t.last); err != nil {
+			return err
+		}
+	}
 	for k, s := range w.days {
 		if err := w.exec(`INSERT INTO unsaved (day, device, organisation, protection, bytes_out, bytes_in, flows, lookups, blocked)
 			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) `+addDay,
@@ -561,7 +597,7 @@ func (w *page) sums() error {
 			return err
 		}
 	}
-	return nil
+	return w.partnerSums()
 }
 
 func (w *page) exec(query string, args ...any) error {

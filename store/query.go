@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"database/sql"
 	"net/netip"
 	"strings"
 	"time"
@@ -19,16 +18,17 @@ const (
 )
 
 // Totals is what each device did since the beginning of the hour in which
-// since lies, the one that sent most first. It reads roll-ups only.
+// since lies, the one that sent most first. It reads a roll-up of one row per
+// device and hour, and one of whom it reached (see partners).
 func (s *Store) Totals(ctx context.Context, since time.Time) ([]journal.DeviceTotals, error) {
 	s.reading.RLock()
 	defer s.reading.RUnlock()
 	from := hourOf(idOf(since))
-	rows, err := s.read.QueryContext(ctx, `SELECT d.device, h.* FROM (
-			SELECT device AS id, sum(bytes_out) AS out, sum(bytes_in), sum(flows), sum(iif(protection = 3, flows, 0)),
-				sum(iif(protection = 3, bytes_out, 0)), sum(lookups), sum(blocked), max(last_ms)
-			FROM hour WHERE device IN (SELECT id FROM device) AND hour >= ? GROUP BY device) h
-		CROSS JOIN device d ON d.id = h.id ORDER BY h.out DESC, d.device`, from)
+	rows, err := s.read.QueryContext(ctx, `SELECT d.device, t.* FROM (
+			SELECT device AS id, sum(bytes_out) AS out, sum(bytes_in), sum(flows), sum(readable_flows),
+				sum(readable_bytes), sum(lookups), sum(blocked), max(last_ms)
+			FROM tally WHERE device IN (SELECT id FROM device) AND hour >= ? GROUP BY device) t
+		CROSS JOIN device d ON d.id = t.id ORDER BY t.out DESC, d.device`, from)
 	if err != nil {
 		return nil, err
 	}
@@ -49,34 +49,11 @@ func (s *Store) Totals(ctx context.Context, since time.Time) ([]journal.DeviceTo
 	if err := rows.Err(); err != nil {
 		return nil, err
 	}
-	return all, organisations(ctx, s.read, from, func(device int64, organisation string) {
+	return all, partners(ctx, s.read, from, func(device int64, name string) {
 		if i, ok := index[device]; ok {
-			all[i].Organisations = append(all[i].Organisations, organisation)
+			all[i].Organisations = append(all[i].Organisations, name)
 		}
 	})
-}
-
-// organisations yields with whom each device talked since an hour, the one that got most bytes first.
-func organisations(ctx context.Context, db *sql.DB, from int64, yield func(device int64, organisation string)) error {
-	// Summed by destination first: names are looked up once each and not once an hour.
-	rows, err := db.QueryContext(ctx, `SELECT h.device, n.organisation FROM (
-			SELECT device, destination, sum(bytes_out) AS out FROM hour
-			WHERE device IN (SELECT id FROM device) AND hour >= ? GROUP BY device, destination) h
-		CROSS JOIN destination n ON n.id = h.destination WHERE n.organisation != ''
-		GROUP BY h.device, n.organisation ORDER BY h.device, sum(h.out) DESC, n.organisation`, from)
-	if err != nil {
-		return err
-	}
-	defer rows.Close()
-	for rows.Next() {
-		var device int64
-		var organisation string
-		if err := rows.Scan(&device, &organisation); err != nil {
-			return err
-		}
-		yield(device, organisation)
-	}
-	return rows.Err()
 }
 
 // Destinations is what a device did with each destination since the beginning

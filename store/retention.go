@@ -113,12 +113,22 @@ func (l *ledger) dropBefore(ctx context.Context, hour int64) (rows int64, err er
 	}
 	n, err := l.drop(ctx, `DELETE FROM hour WHERE (hour, device, destination, protection) IN
 		(SELECT hour, device, destination, protection FROM hour WHERE device IN (SELECT id FROM device) AND hour < ?1 LIMIT ?2)`, hour, chunkRows)
-	return rows + n, err
+	rows += n
+	if err != nil {
+		return rows, err
+	}
+	// These say nothing that the rows above did not: they are not counted.
+	if _, err := l.drop(ctx, "DELETE FROM tally WHERE device IN (SELECT id FROM device) AND hour < ?1", hour); err != nil {
+		return rows, err
+	}
+	_, err = l.drop(ctx, "DELETE FROM partner WHERE device IN (SELECT id FROM device) AND day <= ?1 / 24 AND hour < ?1", hour)
+	return rows, err
 }
 
 // dropQuarter is for a device that floods within one hour: it removes the
 // oldest quarter of the hour's rows, and lets the oldest quarter of its
-// destinations go from the roll-ups, whose sums stay under no name.
+// destinations go from the roll-ups, whose sums stay under no name, and the
+// quarter that got least from those whom it reached.
 func (l *ledger) dropQuarter(ctx context.Context) (rows int64, err error) {
 	for _, table := range []string{"flow", "lookup"} {
 		var until int64
@@ -149,6 +159,11 @@ func (l *ledger) dropQuarter(ctx context.Context) (rows int64, err error) {
 		}
 		n, err := done.RowsAffected()
 		rows += n
+		if err != nil {
+			return err
+		}
+		_, err = tx.ExecContext(ctx, `DELETE FROM partner WHERE (device, day, known, name) IN (SELECT device, day, known, name FROM partner
+			WHERE known = 0 ORDER BY hour, bytes_out LIMIT (SELECT (count(*) + 3) / 4 FROM partner WHERE known = 0))`)
 		return err
 	})
 	return rows, err

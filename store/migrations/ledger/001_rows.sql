@@ -111,6 +111,35 @@ CREATE TABLE hour (
   PRIMARY KEY (device, hour, destination, protection)
 ) STRICT, WITHOUT ROWID;
 
+-- hour without its destinations: what each device did in all, for the page
+-- that shows all devices. Its sums are those of hour at any time.
+CREATE TABLE tally (
+  device         INTEGER NOT NULL,
+  hour           INTEGER NOT NULL,
+  bytes_out      INTEGER NOT NULL,
+  bytes_in       INTEGER NOT NULL,
+  flows          INTEGER NOT NULL,
+  lookups        INTEGER NOT NULL,
+  blocked        INTEGER NOT NULL,
+  readable_flows INTEGER NOT NULL, -- and not harmless
+  readable_bytes INTEGER NOT NULL, -- out
+  last_ms        INTEGER NOT NULL,
+  PRIMARY KEY (device, hour)
+) STRICT, WITHOUT ROWID;
+
+-- Whom each device reached on a day (Unix days), and in which hour last: with
+-- that, a span that begins within the day is told right, too. Only what got
+-- through is here: flows and answered look-ups that were not blocked.
+CREATE TABLE partner (
+  device    INTEGER NOT NULL,
+  day       INTEGER NOT NULL,
+  known     INTEGER NOT NULL, -- 1: name is an organisation; 0: it is a domain or an address, its organisation is not known
+  name      TEXT NOT NULL,
+  bytes_out INTEGER NOT NULL,
+  hour      INTEGER NOT NULL, -- the newest
+  PRIMARY KEY (device, day, known, name)
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE event (
   id     INTEGER PRIMARY KEY,
   at_ms  INTEGER NOT NULL,
