@@ -276,11 +276,14 @@ func TestWhoseFlow(t *testing.T) {
 	}
 	forwarded := ev("203.0.113.9:5000", "198.51.100.1:8080")
 	forwarded.Reply = ends("192.168.1.10:80", "203.0.113.9:5000", flow.UDP)
+	caught := ev("192.168.1.10:4000", "8.8.8.8:53")
+	caught.Reply = ends("192.168.1.1:53", "192.168.1.10:4000", flow.UDP)
 	for _, tc := range []struct {
 		name  string
 		event flow.Event
 		want  string
 	}{
+		{"a look-up that we caught and answered", caught, ""},
 		{"a device to the world", ev("192.168.1.10:4000", "203.0.113.1:443"), "tv 192.168.1.10:4000 > 203.0.113.1:443"},
 		{"a device by a public address", ev("[2001:db8::10]:4000", "[2001:db8:1::1]:443"), "tv [2001:db8::10]:4000 > [2001:db8:1::1]:443"},
 		{"a device that nobody knows", ev("192.168.1.99:4000", "203.0.113.1:443"), "192.168.1.99 192.168.1.99:4000 > 203.0.113.1:443"},

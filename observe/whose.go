@@ -43,7 +43,10 @@ func (c *core) lanSide(e *flow.Event) (flow.Tuple, bool) {
 		return t, false
 	}
 	if !c.cfg.Own(dst) {
-		return t, true
+		// A look-up to a hard-coded resolver that we answer ourselves never left:
+		// the kernel expects its reply from the router.
+		caught := e.Reply != (flow.Tuple{}) && c.cfg.Own(e.Reply.SrcAddr()) && e.Reply.SrcAddr() != src
+		return t, !caught
 	}
 	// A forwarded port: the outside knows our address, the LAN the device's.
 	if r := e.Reply.Reverse(); e.Reply != (flow.Tuple{}) && r.DstAddr() != dst && c.cfg.Local(r.DstAddr()) {
