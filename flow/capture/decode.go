@@ -4,37 +4,8 @@ import (
 	"encoding/binary"
 	"net/netip"
 
-	"github.com/gopacket/gopacket/layers"
-
 	"github.com/netcurtain/netcurtain/flow"
 )
-
-// Link types (pcap-linktype(7)). We decode them ourselves: gopacket's decoders
-// allocate for each layer.
-const (
-	linkNull     layers.LinkType = 0   // BSD loopback: address family in host order
-	linkEthernet layers.LinkType = 1   //
-	linkPPP      layers.LinkType = 9   // RFC 1661, with or without HDLC framing
-	linkRawBSD   layers.LinkType = 12  // raw IP as some systems number it
-	linkRawOBSD  layers.LinkType = 14  // ditto
-	linkPPPHDLC  layers.LinkType = 50  // RFC 1662 framing
-	linkPPPoE    layers.LinkType = 51  // RFC 2516 header, no Ethernet before it
-	linkRaw      layers.LinkType = 101 // IPv4 or IPv6
-	linkLoop     layers.LinkType = 108 // OpenBSD loopback: address family in network order
-	linkSLL      layers.LinkType = 113 // Linux cooked v1
-	linkIPv4     layers.LinkType = 228
-	linkIPv6     layers.LinkType = 229
-	linkSLL2     layers.LinkType = 276 // Linux cooked v2
-)
-
-func understood(l layers.LinkType) bool {
-	switch l {
-	case linkNull, linkEthernet, linkPPP, linkRawBSD, linkRawOBSD, linkPPPHDLC, linkPPPoE, linkRaw,
-		linkLoop, linkSLL, linkIPv4, linkIPv6, linkSLL2:
-		return true
-	}
-	return false
-}
 
 // EtherTypes (IEEE 802 numbers).
 const (
@@ -93,7 +64,7 @@ type fragment struct {
 
 // decode fills p from one frame. wire is the frame's length before it was cut
 // to the snap length.
-func (d *decoder) decode(link layers.LinkType, b []byte, wire int, p *flow.Packet) outcome {
+func (d *decoder) decode(link linkType, b []byte, wire int, p *flow.Packet) outcome {
 	var off int
 	var next uint16 // EtherType
 	switch link {

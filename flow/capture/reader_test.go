@@ -107,7 +107,7 @@ func TestDecode(t *testing.T) {
 	const want6 = "udp [2001:db8::2]:4000 > [2001:db8:1::1]:53 len 53 hello"
 	for _, tc := range []struct {
 		name   string
-		link   layers.LinkType
+		link   linkType
 		frame  []byte
 		out    outcome
 		packet string
@@ -200,11 +200,11 @@ func TestFragmentsFollowTheirFirst(t *testing.T) {
 }
 
 // file writes frames as a pcap file.
-func file(t testing.TB, link layers.LinkType, frames ...[]byte) []byte {
+func file(t testing.TB, link linkType, frames ...[]byte) []byte {
 	t.Helper()
 	var b bytes.Buffer
 	w := pcapgo.NewWriterNanos(&b)
-	if err := w.WriteFileHeader(65535, link); err != nil {
+	if err := w.WriteFileHeader(65535, layers.LinkType(link)); err != nil {
 		t.Fatal(err)
 	}
 	for i, f := range frames {
@@ -216,21 +216,23 @@ func file(t testing.TB, link layers.LinkType, frames ...[]byte) []byte {
 	return b.Bytes()
 }
 
-// ngFile writes one frame per interface, each of its own link type.
-func ngFile(t testing.TB, links []layers.LinkType, frames ...[]byte) []byte {
+// ngFile writes frames of one link type after the other, each kind on an interface of its own.
+func ngFile(t testing.TB, links []linkType, frames ...[]byte) []byte {
 	t.Helper()
 	var b bytes.Buffer
-	w, err := pcapgo.NewNgWriterInterface(&b, pcapgo.NgInterface{Name: "a", LinkType: links[0], SnapLength: 65535}, pcapgo.DefaultNgWriterOptions)
+	w, err := pcapgo.NewNgWriterInterface(&b, pcapgo.NgInterface{Name: "a", LinkType: layers.LinkType(links[0]), SnapLength: 65535}, pcapgo.DefaultNgWriterOptions)
 	if err != nil {
 		t.Fatal(err)
 	}
+	id := 0
 	for i, f := range frames {
-		if i > 0 {
-			if _, err := w.AddInterface(pcapgo.NgInterface{Name: "b", LinkType: links[i], SnapLength: 65535}); err != nil {
+		if i > 0 && links[i] != links[i-1] {
+			id++
+			if _, err := w.AddInterface(pcapgo.NgInterface{Name: "b", LinkType: layers.LinkType(links[i]), SnapLength: 65535}); err != nil {
 				t.Fatal(err)
 			}
 		}
-		ci := gopacket.CaptureInfo{Timestamp: time.Unix(1_700_000_000, 0), CaptureLength: len(f), Length: len(f), InterfaceIndex: i}
+		ci := gopacket.CaptureInfo{Timestamp: time.Unix(1_700_000_000, 0), CaptureLength: len(f), Length: len(f), InterfaceIndex: id}
 		if err := w.WritePacket(ci, f); err != nil {
 			t.Fatal(err)
 		}
@@ -275,7 +277,7 @@ func TestReaderFormats(t *testing.T) {
 	}{
 		{"pcap", plain, []string{want, want}, Stats{Packets: 3, Bytes: 136, NotIP: 1}},
 		{"pcap, compressed", zipped.Bytes(), []string{want, want}, Stats{Packets: 3, Bytes: 136, NotIP: 1}},
-		{"pcapng, one interface each", ngFile(t, []layers.LinkType{linkEthernet, linkRaw, 105}, frame, frame[14:], frame),
+		{"pcapng, one interface each", ngFile(t, []linkType{linkEthernet, linkRaw, 105}, frame, frame[14:], frame),
 			[]string{want, strings.Replace(want, " mac 02005e005301", "", 1)}, Stats{Packets: 3, Bytes: 127, Unknown: 1, LinkType: 105}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -325,7 +327,10 @@ func TestOpenRefuses(t *testing.T) {
 		{"an empty file", "", "empty"},
 		{"a text file", "hello, world, this is a text", "not a capture: it begins with 68656c6c"},
 		{"a pcap of a strange version", "\xd4\xc3\xb2\xa1\x09\x00\x04\x00" + strings.Repeat("\x00", 16), "version"},
-		{"802.11", string(file(t, 105)), "link type 105 is not understood; Ethernet"},
+		{"802.11", string(file(t, 105)), "link type 105 (802.11) is not understood: on the air, frames are encrypted for each device; capture on the router's bridge"},
+		{"Bluetooth", string(file(t, 201)), "link type 201 (Bluetooth) is not understood; what is read: Ethernet, Linux cooked"},
+		{"a link type that nobody knows", string(file(t, 4242)), "link type 4242 is not understood; what is read: Ethernet"},
+		{"a modified pcap", "\x34\xcd\xb2\xa1\x02\x00\x04\x00" + strings.Repeat("\x00", 16), "editcap -F pcap"},
 		{"gzip of nothing", "\x1f\x8b\x08\x00", "head of the capture"},
 		{"a pcapng of rubbish", "\x0a\x0d\x0d\x0a\x00\x00\x00\x00\x00\x00\x00\x00", "byte order"},
 	} {
@@ -371,16 +376,31 @@ func TestReaderDoesNotAllocatePerPacket(t *testing.T) {
 
 func BenchmarkReader(b *testing.B) {
 	frame := cat(macs, uint16(0x0800), ip4(a4, b4, 6, 1, 0, tcp(4000, 443, 77, 0x18, strings.Repeat("x", 1400))))
-	data := file(b, linkEthernet, frame, frame, frame, frame, frame, frame, frame, frame)
-	b.SetBytes(int64(len(data)))
-	for b.Loop() {
-		r, err := Open(bytes.NewReader(data))
-		if err != nil {
-			b.Fatal(err)
-		}
-		var p flow.Packet
-		for r.Next(&p) == nil {
-		}
+	frames, links := make([][]byte, 1000), make([]linkType, 1000)
+	for i := range frames {
+		frames[i], links[i] = frame, linkEthernet
+	}
+	for _, format := range []struct {
+		name string
+		data []byte
+	}{{"pcap", file(b, linkEthernet, frames...)}, {"pcapng", ngFile(b, links, frames...)}} {
+		b.Run(format.name, func(b *testing.B) {
+			b.SetBytes(int64(len(format.data)))
+			b.ReportAllocs()
+			for b.Loop() {
+				r, err := Open(bytes.NewReader(format.data))
+				if err != nil {
+					b.Fatal(err)
+				}
+				var p flow.Packet
+				for r.Next(&p) == nil {
+				}
+				if r.Stats().Packets != 1000 {
+					b.Fatalf("%d packets", r.Stats().Packets)
+				}
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/1000, "ns/packet")
+		})
 	}
 }
 
@@ -390,7 +410,7 @@ func FuzzReader(f *testing.F) {
 	frame := cat(macs, uint16(0x0800), ip4(a4, b4, 17, 1, 0, query))
 	f.Add(file(f, linkEthernet, frame))
 	f.Add(file(f, linkSLL2, cat(uint16(0x86dd), uint16(0), uint32(3), uint16(1), 4, 6, macA, uint16(0), ip6(a6, b6, 44, cat(17, 0, uint16(1), uint32(9), query)))))
-	f.Add(ngFile(f, []layers.LinkType{linkEthernet, linkRaw}, frame, frame[14:]))
+	f.Add(ngFile(f, []linkType{linkEthernet, linkRaw}, frame, frame[14:]))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		r, err := Open(bytes.NewReader(data))
 		if err != nil {
@@ -414,7 +434,7 @@ func FuzzReader(f *testing.F) {
 // FuzzDecode: no frame of any link type makes the decoder panic, and what it
 // yields lies within the frame.
 func FuzzDecode(f *testing.F) {
-	for _, link := range []layers.LinkType{linkNull, linkEthernet, linkPPP, linkPPPoE, linkRaw, linkSLL, linkSLL2} {
+	for _, link := range []linkType{linkNull, linkEthernet, linkPPP, linkPPPoE, linkRaw, linkSLL, linkSLL2} {
 		f.Add(uint16(link), cat(macs, uint16(0x8100), uint16(7), uint16(0x0800), ip4(a4, b4, 6, 1, 0, tcp(4000, 443, 77, 0x18, "data"))))
 		f.Add(uint16(link), ip4(a4, b4, 41, 1, 0, ip6(a6, b6, 0, cat(60, 0, make([]byte, 6), 17, 1, make([]byte, 14), query))))
 		f.Add(uint16(link), nested(9, query))
@@ -424,7 +444,7 @@ func FuzzDecode(f *testing.F) {
 		var p flow.Packet
 		for range 2 { // the second time, fragments are known
 			p = flow.Packet{}
-			out := d.decode(layers.LinkType(link), frame, len(frame), &p)
+			out := d.decode(linkType(link), frame, len(frame), &p)
 			if len(p.Payload) > len(frame) || out == decoded && p.Length < 0 {
 				t.Fatalf("payload of %d octets from a frame of %d", len(p.Payload), len(frame))
 			}
