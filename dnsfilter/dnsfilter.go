@@ -107,6 +107,7 @@ type Server struct {
 	zones   zones
 	probe   string // the name that only we know and answer, fully qualified
 	metrics *metrics
+	doors   doors
 	log     *slog.Logger
 }
 

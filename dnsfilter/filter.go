@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"net/netip"
+	"sync"
 	"time"
 
 	"github.com/coredns/coredns/plugin"
@@ -170,19 +171,49 @@ func (l *lookup) record(rcode int, v policy.Verdict, layer policy.Layer) {
 	if l.cfg.Recorder == nil {
 		return
 	}
+	redirected := l.redirected()
+	if redirected && l.device.ID != "" && l.doors.first(l.device.ID, l.start) {
+		l.cfg.Recorder.Record(journal.Entry{At: l.start, Device: l.device.ID, Log: l.device.Log, Event: &journal.Event{
+			Kind: journal.EventSideDoor, Text: "It asks a resolver that is built into it, past the router. Its look-ups are answered here instead.",
+		}})
+	}
 	l.cfg.Recorder.Record(journal.Entry{
 		At: l.start, Device: l.device.ID, Log: l.device.Log,
 		Lookup: &journal.Lookup{
 			Name: l.name, Type: l.q.Qtype, Rcode: rcode, Verdict: v,
-			Destination: l.dest, Latency: took, Redirected: l.redirected(),
+			Destination: l.dest, Latency: took, Redirected: redirected,
 		},
 	})
 }
 
 // redirected reports whether the kernel brought this look-up from another
-// resolver's address: it came in on the port for those.
+// resolver's address: it came in on the port for those. Of TCP it cannot be told,
+// for what is sent to the router itself comes in there, too.
 func (l *lookup) redirected() bool {
+	if _, udp := l.w.LocalAddr().(*net.UDPAddr); !udp {
+		return false
+	}
 	return l.cfg.RedirectPort != 0 && addrPort(l.w.LocalAddr()).Port() == l.cfg.RedirectPort
+}
+
+// doors remembers which devices were told of lately: a rare event is told once a day.
+type doors struct {
+	mu   sync.Mutex
+	told map[devices.ID]time.Time
+}
+
+// first reports whether id was not told of within a day before now.
+func (d *doors) first(id devices.ID, now time.Time) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if now.Sub(d.told[id]).Abs() < 24*time.Hour {
+		return false
+	}
+	if d.told == nil || len(d.told) >= 1000 { // somebody invents devices
+		d.told = make(map[devices.ID]time.Time)
+	}
+	d.told[id] = now
+	return true
 }
 
 func clientAddr(w dns.ResponseWriter) netip.Addr {
