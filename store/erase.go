@@ -14,7 +14,8 @@ import (
 // roll-ups, events, the audit log's lines, what waits in memory, and the text
 // that only it used; and then makes sure that no copy is left in write-ahead
 // logs, journals, free pages or files put aside. It returns how many rows went.
-// How the device is treated (its name, mode, rules) stays: see Unchoose and RemoveRule.
+// How the device is treated stays: see Unchoose (its name and mode), RemoveRule
+// and RemoveKnown (who it is: without that it would be a stranger in its house).
 //
 // A file system or a flash translation layer may keep old blocks of its own,
 // which no program can reach.
@@ -22,7 +23,8 @@ func (s *Store) Erase(ctx context.Context, device devices.ID) (rows int64, err e
 	return s.erase(ctx, erasure{device: device})
 }
 
-// EraseAll does what Erase does, for every device and the house itself.
+// EraseAll does what Erase does, for every device and the house itself. Choices,
+// rules and known devices stay here, too.
 func (s *Store) EraseAll(ctx context.Context) (rows int64, err error) {
 	return s.erase(ctx, erasure{all: true})
 }

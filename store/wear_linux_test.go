@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -73,5 +74,29 @@ func TestFlashWear(t *testing.T) {
 		if sum := memory + household; sum > limit {
 			t.Errorf("day %d: %d bytes written to flash, at most %d are allowed", day, sum, limit)
 		}
+	}
+}
+
+func TestOnlyWhatDiffersIsWritten(t *testing.T) {
+	h := open(t, t.TempDir())
+	var all []devices.Device
+	for i := range 200 {
+		all = append(all, devices.Device{ID: deviceID(i), Hostname: fmt.Sprintf("device number %d", i), FirstSeen: start})
+	}
+	cost := func(change func() error) int64 {
+		t.Helper()
+		before := written(t)
+		must(t, change())
+		return written(t) - before
+	}
+	set := func() error { return h.SetKnown(t.Context(), all) }
+	must(t, set())
+	// Other goroutines of the test binary may write a little meanwhile.
+	if n := cost(func() error { return errors.Join(set(), set(), set()) }); n > 1024 {
+		t.Errorf("nothing changed, and %d bytes were written", n)
+	}
+	all[17].Hostname = "another"
+	if n := cost(set); n == 0 || n > 8192 {
+		t.Errorf("one name changed, and %d bytes were written", n)
 	}
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -193,20 +192,8 @@ func (h household) Switch(ctx context.Context, on bool) error {
 	return h.d.apply(ctx)
 }
 
-// known is what is remembered of a device over a restart.
-type known struct {
-	ID       devices.ID    `json:"id"`
-	MACs     []devices.MAC `json:"macs"`
-	Hostname string        `json:"hostname"`
-	First    time.Time     `json:"first"`
-	Last     time.Time     `json:"last"`
-}
-
-// Keys of the household's settings.
-const (
-	keySince = "filtering-since"
-	keyKnown = "known-devices"
-)
+// keySince is the household's setting of when it said yes to filtering.
+const keySince = "filtering-since"
 
 // remembered reads when the household said yes to filtering, and the devices
 // known by then. Who starts us for the first time says yes for the devices that
@@ -225,35 +212,11 @@ func (d *daemon) remembered(ctx context.Context) (since time.Time, all []devices
 			return since, nil, err
 		}
 	}
-	text, ok, err = d.store.Setting(ctx, keyKnown)
-	if err != nil || !ok {
-		return since, nil, err
-	}
-	var ks []known
-	if err := json.Unmarshal([]byte(text), &ks); err != nil {
-		d.log.Warn("what was known of the devices cannot be read; they are new again", "error", err)
-		return since, nil, nil
-	}
-	for _, k := range ks {
-		all = append(all, devices.Device{ID: k.ID, MACs: k.MACs, Hostname: k.Hostname, NameFrom: devices.SourceLease, FirstSeen: k.First, LastSeen: k.Last})
-	}
-	return since, all, nil
+	all, err = d.store.Known(ctx)
+	return since, all, err
 }
 
-// remember writes the known devices down when one has come or gone: seldom,
-// for it is flash.
+// remember writes the known devices down; the store writes what differs only.
 func (d *daemon) remember(ctx context.Context) error {
-	var ks []known
-	for _, x := range d.registry.All(time.Now()) {
-		ks = append(ks, known{x.ID, x.MACs, x.Hostname, x.FirstSeen, x.FirstSeen})
-	}
-	text, err := json.Marshal(ks)
-	if err != nil || string(text) == d.written {
-		return err
-	}
-	if err := d.store.SetSetting(ctx, keyKnown, string(text), "registry"); err != nil {
-		return err
-	}
-	d.written = string(text)
-	return nil
+	return d.store.SetKnown(ctx, d.registry.All(time.Now()))
 }

@@ -63,7 +63,6 @@ type daemon struct {
 	on       atomic.Bool
 	keeper   *lists.Lists
 	reloaded prometheus.Gauge // 1 while the settings file in force is the newest
-	written  string           // the known devices as last written down; of keepKernel
 }
 
 // Run is the daemon: it wires the rooms, runs them and puts back what it changed.

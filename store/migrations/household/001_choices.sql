@@ -34,3 +34,12 @@ CREATE TABLE setting (
   key   TEXT PRIMARY KEY,
   value TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
+
+-- The devices that the house has met, so that a restart makes nobody new. Not a
+-- choice: no line in the audit log.
+CREATE TABLE known (
+  device   TEXT PRIMARY KEY,
+  macs     TEXT NOT NULL, -- comma-separated
+  hostname TEXT NOT NULL,
+  first_ms INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
