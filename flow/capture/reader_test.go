@@ -264,10 +264,13 @@ func TestReaderFormats(t *testing.T) {
 	frame := cat(macs, uint16(0x0800), ip4(a4, b4, 17, 1, 0, query))
 	arp := cat(macs, uint16(0x0806), make([]byte, 28))
 	plain := file(t, linkEthernet, frame, arp, frame)
-	var zipped bytes.Buffer
-	z := gzip.NewWriter(&zipped)
-	_, _ = z.Write(plain)
-	_ = z.Close()
+	zip := func(b []byte) []byte {
+		var zipped bytes.Buffer
+		z := gzip.NewWriter(&zipped)
+		_, _ = z.Write(b)
+		_ = z.Close()
+		return zipped.Bytes()
+	}
 	const want = "udp 192.168.1.2:4000 > 203.0.113.1:53 len 33 mac 02005e005301 hello"
 	for _, tc := range []struct {
 		name  string
@@ -276,7 +279,8 @@ func TestReaderFormats(t *testing.T) {
 		stats Stats
 	}{
 		{"pcap", plain, []string{want, want}, Stats{Packets: 3, Bytes: 136, NotIP: 1}},
-		{"pcap, compressed", zipped.Bytes(), []string{want, want}, Stats{Packets: 3, Bytes: 136, NotIP: 1}},
+		{"pcap, compressed", zip(plain), []string{want, want}, Stats{Packets: 3, Bytes: 136, NotIP: 1}},
+		{"pcapng, compressed", zip(ngFile(t, []linkType{linkEthernet}, frame)), []string{want}, Stats{Packets: 1, Bytes: 47}},
 		{"pcapng, one interface each", ngFile(t, []linkType{linkEthernet, linkRaw, 105}, frame, frame[14:], frame),
 			[]string{want, strings.Replace(want, " mac 02005e005301", "", 1)}, Stats{Packets: 3, Bytes: 127, Unknown: 1, LinkType: 105}},
 	} {
@@ -411,6 +415,8 @@ func FuzzReader(f *testing.F) {
 	f.Add(file(f, linkEthernet, frame))
 	f.Add(file(f, linkSLL2, cat(uint16(0x86dd), uint16(0), uint32(3), uint16(1), 4, 6, macA, uint16(0), ip6(a6, b6, 44, cat(17, 0, uint16(1), uint32(9), query)))))
 	f.Add(ngFile(f, []linkType{linkEthernet, linkRaw}, frame, frame[14:]))
+	big := (&writer{big: true}).section().iface(linkEthernet, 64, uint16(optTSResol), uint16(1), []byte{0x94, 0, 0, 0}).enhanced(0, 1<<40, frame)
+	f.Add(big.block(blockSimple, uint32(len(frame)), frame).block(blockPacket, uint32(0), uint64(1), uint32(len(frame)), uint32(len(frame)), frame).block(0x0bad).b)
 	f.Fuzz(func(t *testing.T, data []byte) {
 		r, err := Open(bytes.NewReader(data))
 		if err != nil {
@@ -420,6 +426,9 @@ func FuzzReader(f *testing.F) {
 		for n := 0; ; n++ {
 			if err := r.Next(&p); err != nil {
 				return
+			}
+			if y := p.At.Year(); y < 1 || y > 9999 { // JSON could not say it
+				t.Fatalf("a packet of the year %d", y)
 			}
 			if len(p.Payload) > maxPacket || p.Length < 0 {
 				t.Fatalf("payload of %d octets in a packet of %d", len(p.Payload), p.Length)
