@@ -454,9 +454,10 @@ func (w *page) flow(e journal.Entry) error {
 	}
 	key := runningFlow{f.Tuple, s.first}
 	if row, ok := w.ledger.running[key]; ok && more {
+		// What is newest is told: the flow may have been cut or better understood since.
 		done, err := w.tx.ExecContext(w.ctx, `UPDATE flow SET last_ms = ?, bytes_out = bytes_out + ?, bytes_in = bytes_in + ?,
-			packets_out = packets_out + ?, packets_in = packets_in + ? WHERE id = ?`,
-			s.last, s.out, s.in, clamp(out.Packets), clamp(in.Packets), row)
+			packets_out = packets_out + ?, packets_in = packets_in + ?, verdict = ?, seen = ?, readable = ?, blocked = ? WHERE id = ?`,
+			s.last, s.out, s.in, clamp(out.Packets), clamp(in.Packets), ruled, seen, protection == rollReadable, refused, row)
 		if err != nil {
 			return err
 		}

@@ -1,0 +1,143 @@
+package store_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/netcurtain/netcurtain/devices"
+	"github.com/netcurtain/netcurtain/flow"
+	"github.com/netcurtain/netcurtain/journal"
+	"github.com/netcurtain/netcurtain/policy"
+)
+
+// part is the n-th entry of one long flow: what it did since the one before.
+func part(h *house, d devices.ID, level devices.LogLevel, n int, out, in uint64) journal.Entry {
+	e := talk(d, level, h.now(), "stream.example.com", flow.Encrypted, out, in)
+	e.Flow.Part, e.Flow.First = n, start
+	return e
+}
+
+// totals is what the day's totals say of one device.
+func totals(t *testing.T, h *house, d devices.ID) journal.DeviceTotals {
+	t.Helper()
+	all, err := h.Totals(t.Context(), start)
+	must(t, err)
+	for _, one := range all {
+		if one.Device == d {
+			return one
+		}
+	}
+	return journal.DeviceTotals{}
+}
+
+func flowsOf(t *testing.T, h *house, d devices.ID) []journal.FlowRow {
+	t.Helper()
+	rows, err := h.Flows(t.Context(), journal.Filter{Device: d})
+	must(t, err)
+	return rows
+}
+
+// A stream of hours is one flow, told of every minute: in one batch, in
+// several, and over the hour.
+func TestThePartsOfAFlowAreOneFlow(t *testing.T) {
+	h := open(t, t.TempDir())
+	for _, level := range []devices.LogLevel{devices.LogNames, devices.LogCounts} {
+		d := map[devices.LogLevel]devices.ID{devices.LogNames: tv, devices.LogCounts: phone}[level]
+		h.record(part(h, d, level, 0, 100, 1000), part(h, d, level, 1, 20, 200))
+	}
+	h.advance(time.Hour)
+	h.record(part(h, tv, devices.LogNames, 2, 3, 30), part(h, phone, devices.LogCounts, 2, 3, 30))
+
+	equal(t, "the television's totals", totals(t, h, tv), journal.DeviceTotals{
+		Device: tv, BytesOut: 123, BytesIn: 1230, Flows: 1, Organisations: []string{"Tracker Inc"}, LastActive: h.now()})
+	equal(t, "the phone's totals", totals(t, h, phone), journal.DeviceTotals{
+		Device: phone, BytesOut: 123, BytesIn: 1230, Flows: 1, LastActive: h.now()})
+	dests, err := h.Destinations(t.Context(), tv, start)
+	must(t, err)
+	if len(dests) != 1 || dests[0].Flows != 1 || dests[0].Encrypted != 1 || dests[0].BytesOut != 123 || dests[0].BytesIn != 1230 {
+		t.Errorf("destinations: %+v", dests)
+	}
+	rows := flowsOf(t, h, tv)
+	if len(rows) != 1 {
+		t.Fatalf("%d rows, one wanted: %+v", len(rows), rows)
+	}
+	r := rows[0]
+	if r.BytesOut != 123 || r.BytesIn != 1230 || r.PacketsOut != 9 || r.PacketsIn != 12 || !r.First.Equal(start) || !r.Last.Equal(h.now()) {
+		t.Errorf("the row is %+v", r)
+	}
+	if rows := flowsOf(t, h, phone); len(rows) > 0 {
+		t.Errorf("of the counted phone there are rows: %+v", rows)
+	}
+	days, err := h.Days(t.Context(), "", start)
+	must(t, err)
+	for _, d := range days {
+		if d.Flows != 1 || d.BytesOut != 123 {
+			t.Errorf("of the day is kept: %+v", d)
+		}
+	}
+}
+
+// Flows that are alike but for their beginning are two.
+func TestTheNextFlowOfTheSamePortsIsAnother(t *testing.T) {
+	h := open(t, t.TempDir())
+	next := part(h, tv, devices.LogNames, 0, 7, 70)
+	next.Flow.First = start.Add(time.Minute)
+	more := part(h, tv, devices.LogNames, 1, 1, 1)
+	more.Flow.First = next.Flow.First
+	h.record(part(h, tv, devices.LogNames, 0, 100, 1000), next, more)
+	rows := flowsOf(t, h, tv)
+	if len(rows) != 2 || rows[0].BytesOut != 8 || rows[1].BytesOut != 100 {
+		t.Errorf("rows: %+v", rows)
+	}
+	if n := totals(t, h, tv).Flows; n != 2 {
+		t.Errorf("%d flows, two wanted", n)
+	}
+}
+
+// A household may block what already runs: then that is what is told.
+func TestAFlowThatIsCutSaysSo(t *testing.T) {
+	h := open(t, t.TempDir())
+	cut := part(h, tv, devices.LogNames, 1, 1, 0)
+	cut.Flow.Verdict = policy.Verdict{Action: policy.Block, Reason: policy.ReasonRule, Rule: "stream.example.com"}
+	h.record(part(h, tv, devices.LogNames, 0, 100, 1000), cut)
+	rows, err := h.Flows(t.Context(), journal.Filter{Device: tv, Blocked: true})
+	must(t, err)
+	if len(rows) != 1 || rows[0].Verdict != "block" || rows[0].Rule != "stream.example.com" || rows[0].BytesOut != 101 {
+		t.Errorf("blocked flows: %+v", rows)
+	}
+}
+
+// What came before an erase, a forgetting or a pruning is gone; what a running
+// flow does afterwards is kept in a row of its own, and never in a stranger's.
+func TestAFurtherPartAfterTheRowIsGone(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		gone  func(h *house) error
+		bytes int64 // of the totals afterwards
+	}{
+		{"erased", func(h *house) error { _, err := h.Erase(t.Context(), tv); return err }, 5},
+		{"all erased", func(h *house) error { _, err := h.EraseAll(t.Context()); return err }, 5},
+		{"forgotten", func(h *house) error { _, err := h.Forget(t.Context(), tv); return err }, 105},
+		{"aged", func(h *house) error { h.advance(30 * 24 * time.Hour); return h.Tidy(t.Context()) }, 5},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			h := open(t, t.TempDir())
+			h.record(part(h, tv, devices.LogNames, 0, 100, 1000))
+			must(t, c.gone(h))
+			// Takes the row's number, if numbers are given twice.
+			other := talk(phone, devices.LogNames, h.now(), "other.example.com", flow.Encrypted, 1, 1)
+			h.record(other)
+			h.record(part(h, tv, devices.LogNames, 1, 2, 20), part(h, tv, devices.LogNames, 2, 3, 30))
+			rows := flowsOf(t, h, tv)
+			if len(rows) != 1 || rows[0].BytesOut != 5 || rows[0].BytesIn != 50 {
+				t.Errorf("rows: %+v", rows)
+			}
+			if rows := flowsOf(t, h, phone); len(rows) != 1 || rows[0].BytesOut != 1 {
+				t.Errorf("the other device's rows: %+v", rows)
+			}
+			if n := totals(t, h, tv).BytesOut; n != c.bytes {
+				t.Errorf("%d bytes in the totals, %d wanted", n, c.bytes)
+			}
+		})
+	}
+}
