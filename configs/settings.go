@@ -416,7 +416,7 @@ func upstream(s string) (string, error) {
 	addr, tls := strings.CutPrefix(s, "tls://")
 	server := addr
 	if tls {
-		if host, name, ok := strings.Cut(addr, "@"); ok { // tls://9.9.9.9@dns.quad9.net
+		if host, name, ok := strings.Cut(addr, "#"); ok { // tls://9.9.9.9#dns.quad9.net
 			if _, err := dnsname.Parse(name); err != nil {
 				return "", err
 			}
@@ -429,7 +429,7 @@ func upstream(s string) (string, error) {
 	if _, err := netip.ParseAddrPort(server); err == nil {
 		return s, nil
 	}
-	return "", fmt.Errorf("%.80q: an address such as 192.0.2.1, 192.0.2.1:53 or tls://9.9.9.9@dns.quad9.net is needed", s)
+	return "", fmt.Errorf("%.80q: an address such as 192.0.2.1, 192.0.2.1:53 or tls://9.9.9.9#dns.quad9.net is needed", s)
 }
 
 func httpsURL(s string) (string, error) {

@@ -52,7 +52,7 @@ func TestErrorsNameLineAndRemedy(t *testing.T) {
 		"config dns\noption port 53\n":                "f:2: port: \"53\": a number from 1024 to 65535 is needed",
 		"config dns\noption block_answer nope\n":      "f:2: block_answer: \"nope\": one of nxdomain, null, nodata, refused is needed",
 		"config dns\noption intercept maybe\n":        "f:2: intercept: \"maybe\": 1 or 0 is needed",
-		"config dns\nlist upstream dns.google\n":      "f:2: upstream: \"dns.google\": an address such as 192.0.2.1, 192.0.2.1:53 or tls://9.9.9.9@dns.quad9.net is needed",
+		"config dns\nlist upstream dns.google\n":      "f:2: upstream: \"dns.google\": an address such as 192.0.2.1, 192.0.2.1:53 or tls://9.9.9.9#dns.quad9.net is needed",
 		"config dns\nconfig dns\n":                    "f:2: section \"dns\" stands twice, first on line 1",
 		"config store\noption age forever\n":          "f:2: age: \"forever\": a time from 1h0m0s to 87600h0m0s such as 90s, 15m, 12h or 7d is needed",
 		"config store\noption bytes 1\n":              "f:2: bytes: \"1\": a size of at least 1024 KB, such as 64MB, is needed",

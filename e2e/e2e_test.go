@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/sync/errgroup"
 
@@ -56,6 +57,9 @@ func TestMain(m *testing.M) {
 			panic(err)
 		}
 		defer os.RemoveAll(dir)
+		if err := os.Chmod(dir, 0o755); err != nil { // for the story of a person without rights
+			panic(err)
+		}
 		bin := filepath.Join(dir, "netcurtain")
 		build := exec.Command("go", "build", "-o", bin, "../cmd/netcurtain")
 		build.Env = append(os.Environ(), "GOFLAGS=-tags=netgo,osusergo,sqlite_omit_load_extension")
@@ -106,6 +110,7 @@ func runStories(t *testing.T, dir string) {
 			"router":      withStory((*story).router),
 			"on":          withStory((*story).on),
 			"rawfiles":    withStory((*story).rawfiles),
+			"promlint":    withStory((*story).promlint),
 		},
 	})
 }
@@ -380,10 +385,10 @@ func (s *story) within(ts *testscript.TestScript, args []string) error {
 			last, err = s.ask(ts, cmd[2])
 		case "router":
 			var out []byte
-			out, err = s.lab.Router.Command(context.Background(), cmd[1], cmd[2:]...).CombinedOutput()
+			out, err = commandOn(ts, s.lab.Router, cmd[1:]).CombinedOutput()
 			last = string(out)
 		case "on":
-			out, _ := s.devices[cmd[1]].Host.Command(context.Background(), cmd[2], cmd[3:]...).CombinedOutput()
+			out, _ := commandOn(ts, s.devices[cmd[1]].Host, cmd[2:]).CombinedOutput()
 			last = string(out)
 		default:
 			return fmt.Errorf("within does not know %q", cmd[0])
@@ -477,9 +482,43 @@ func (s *story) on(ts *testscript.TestScript, args []string) error {
 }
 
 func runOn(ts *testscript.TestScript, h *netlab.Host, args []string) error {
-	cmd := h.Command(context.Background(), args[0], args[1:]...)
-	cmd.Stdout, cmd.Stderr, cmd.Dir = ts.Stdout(), ts.Stderr(), ts.Getenv("WORK")
+	cmd := commandOn(ts, h, args)
+	cmd.Stdout, cmd.Stderr = ts.Stdout(), ts.Stderr()
 	return cmd.Run()
+}
+
+// commandOn is a program in a namespace with the story's environment.
+func commandOn(ts *testscript.TestScript, h *netlab.Host, args []string) *exec.Cmd {
+	cmd := h.Command(context.Background(), args[0], args[1:]...)
+	cmd.Dir = ts.Getenv("WORK")
+	cmd.Env = append(os.Environ(), "PATH="+ts.Getenv("PATH"), "NETCURTAIN_SOCKET="+ts.Getenv("NETCURTAIN_SOCKET"))
+	return cmd
+}
+
+// promlint fails when a metric of the running daemon is named against the rules,
+// or has a label that could name a device or where it goes.
+func (s *story) promlint(ts *testscript.TestScript, _ []string) error {
+	text, err := s.ask(ts, "/metrics")
+	if err != nil {
+		return err
+	}
+	problems, err := promlint.New(strings.NewReader(text)).Lint()
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, p := range problems {
+		if strings.HasPrefix(p.Metric, "netcurtain_") {
+			errs = append(errs, fmt.Errorf("%s: %s", p.Metric, p.Text))
+		}
+	}
+	for _, found := range regexp.MustCompile(`(?m)^netcurtain_.*\b(device|domain|name|address|addr|mac|client)=.*`).FindAllString(text, -1) {
+		errs = append(errs, fmt.Errorf("a label that names somebody: %s", found))
+	}
+	if !strings.Contains(text, "netcurtain_dnsfilter_") || !strings.Contains(text, "coredns_") {
+		errs = append(errs, errors.New("metrics of our rooms or of CoreDNS are missing"))
+	}
+	return errors.Join(errs...)
 }
 
 // rawfiles looks for what must not be there in the very bytes on the disk.

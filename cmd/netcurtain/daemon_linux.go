@@ -81,6 +81,9 @@ func (c runCmd) Run(ctx context.Context, io std) error {
 	if err != nil {
 		return err
 	}
+	if err := fitMemory(); err != nil {
+		return err
+	}
 	d := &daemon{cmd: c, log: log, metrics: prometheus.NewRegistry(), wake: make(chan struct{}, 1), engine: policy.NewEngine(nil)}
 	d.settings.Store(&settings)
 	d.reloaded = prometheus.NewGauge(prometheus.GaugeOpts{
