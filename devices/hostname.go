@@ -70,3 +70,8 @@ func cleanHostname(s string) string {
 	}
 	return name
 }
+
+// CleanHostname makes a device's own word for itself fit to show, for those who
+// have no Registry to do it: no control, bidirectional or markup characters, at
+// most 63 octets, "" for names that say nothing.
+func CleanHostname(s string) string { return cleanHostname(s) }

@@ -28,7 +28,11 @@ type inspectCmd struct {
 }
 
 func (inspectCmd) Help() string {
-	return `Examples:
+	return `Says who sent what where, and how protected. Link types: ` + capture.LinkTypes + `.
+Captures of a wireless card in monitor mode (802.11) cannot be read: capture on the
+router's bridge, or on the device itself.
+
+Examples:
   netcurtain inspect                        a sample that is built in
   netcurtain inspect tv.pcap                a report, device by device
   netcurtain inspect --json *.pcapng        one JSON object a line per flow
@@ -40,7 +44,7 @@ func (c inspectCmd) Run(ctx context.Context, io std) error {
 	if err != nil {
 		return err
 	}
-	return runInspect(ctx, c.Files, c.JSON, os.Stdin, io, inspect.Config{Atlas: benchAtlas{a}})
+	return runInspect(ctx, c.Files, c.JSON, os.Stdin, io, inspect.Config{Atlas: benchAtlas{a}, Maker: atlas.Maker})
 }
 
 // benchAtlas fits the atlas to captures.
@@ -133,7 +137,7 @@ func fileLine(name string, s capture.Stats, err error) string {
 		what string
 	}{
 		{s.NotIP, "not IP"}, {s.Malformed, "malformed"}, {s.Fragments, "later fragments"},
-		{s.Unknown, fmt.Sprintf("of link type %d, which is not understood", s.LinkType)},
+		{s.Unknown, fmt.Sprintf("of %s, which is not understood", capture.LinkName(s.LinkType))},
 	} {
 		if x.n > 0 {
 			fmt.Fprintf(&b, ", %d %s", x.n, x.what)
@@ -149,6 +153,9 @@ func fileLine(name string, s capture.Stats, err error) string {
 // it fall into one line.
 const maxLines = 10_000
 
+// others is what devices beyond maxLines are called.
+const others = "others"
+
 // report sums up flows: per device, per destination and protection.
 type report struct {
 	files   []string
@@ -159,9 +166,10 @@ type report struct {
 }
 
 type deviceReport struct {
-	hostname string
-	lines    map[lineKey]*line
-	out, in  uint64
+	name    string
+	maker   string
+	lines   map[lineKey]*line
+	out, in uint64
 }
 
 type lineKey struct{ to, port, protocol, protection string }
@@ -182,15 +190,15 @@ func (r *report) add(row inspect.Row) error {
 	d := r.devices[row.Device]
 	if d == nil {
 		if len(r.devices) >= maxLines {
-			row.Device = "others"
+			row.Device = others
 		}
 		if d = r.devices[row.Device]; d == nil {
 			d = &deviceReport{lines: make(map[lineKey]*line)}
 			r.devices[row.Device] = d
 		}
 	}
-	if row.NameFrom == "dhcp" {
-		d.hostname = row.ServerName
+	if row.Device != others { // the newest name is the best one
+		d.name, d.maker = cmp.Or(row.DeviceName, d.name), cmp.Or(row.Maker, d.maker)
 	}
 	d.out += row.BytesOut
 	d.in += row.BytesIn
@@ -261,11 +269,7 @@ func (r *report) print(w io.Writer) {
 }
 
 func (d *deviceReport) print(w io.Writer, id string) {
-	name := id
-	if d.hostname != "" {
-		name = fmt.Sprintf("%s (%s)", d.hostname, id)
-	}
-	fmt.Fprintf(w, "\n%s  sent %s, received %s\n", clean(name), human(int64(d.out)), human(int64(d.in)))
+	fmt.Fprintf(w, "\n%s  sent %s, received %s\n", clean(d.called(id)), human(int64(d.out)), human(int64(d.in)))
 	all := slices.SortedFunc(maps.Values(d.lines), func(a, b *line) int {
 		return cmp.Or(cmp.Compare(a.rank(), b.rank()), cmp.Compare(b.out+b.in, a.out+a.in),
 			cmp.Compare(a.to, b.to), cmp.Compare(a.port, b.port), cmp.Compare(a.protocol, b.protocol))
@@ -276,6 +280,18 @@ func (d *deviceReport) print(w io.Writer, id string) {
 			clean(l.organisation), human(int64(l.out)), human(int64(l.in)), clean(l.why()))
 	}
 	t.Flush()
+}
+
+// called is what to call a device: by its own name, its maker, and always by its
+// address, for the first is only its own word.
+func (d *deviceReport) called(id string) string {
+	switch {
+	case d.name != "" && d.maker != "":
+		return fmt.Sprintf("%s (%s, %s)", d.name, d.maker, id)
+	case d.name != "" || d.maker != "":
+		return fmt.Sprintf("%s (%s)", d.name+d.maker, id)
+	}
+	return id
 }
 
 // rank puts first what a person should read first.

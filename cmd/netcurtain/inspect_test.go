@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -18,14 +19,19 @@ import (
 )
 
 // TestInspect runs the stories in testdata/inspect. Each begins with the sample,
-// whole and broken, in its folder.
+// plain, compressed and broken, a capture in which a device says its name, and
+// one off the air, in its folder.
 func TestInspect(t *testing.T) {
+	plain := plainSample(t)
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/inspect",
 		Setup: func(e *testscript.Env) error {
 			for name, data := range map[string][]byte{
-				"sample.pcap": sampleCapture,
-				"broken.pcap": sampleCapture[:5000],
+				"sample.pcap":    plain,
+				"sample.pcap.gz": sampleCapture,
+				"broken.pcap":    plain[:50_000],
+				"named.pcap":     namedCapture(),
+				"air.pcap":       pcapOf(127),
 			} {
 				if err := os.WriteFile(filepath.Join(e.WorkDir, name), data, 0o644); err != nil {
 					return err
@@ -47,6 +53,32 @@ func TestInspect(t *testing.T) {
 			},
 		},
 	})
+}
+
+// pcapOf writes a capture of frames, a second apart.
+func pcapOf(link uint32, frames ...[]byte) []byte {
+	b := []byte{0xd4, 0xc3, 0xb2, 0xa1, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4, 0}
+	b = binary.LittleEndian.AppendUint32(b, link)
+	for i, f := range frames {
+		for _, n := range []int{1_700_000_000 + i, 0, len(f), len(f)} {
+			b = binary.LittleEndian.AppendUint32(b, uint32(n))
+		}
+		b = append(b, f...)
+	}
+	return b
+}
+
+// namedCapture is a television that asks for its address, under a name that would
+// paint the terminal.
+func namedCapture() []byte {
+	mac := "\xa8\x23\xfe\x00\x00\x10"
+	bootp := "\x01\x01\x06" + strings.Repeat("\x00", 25) + mac + strings.Repeat("\x00", 202) +
+		"\x63\x82\x53\x63\x35\x01\x01\x0c\x12living\x1b-room\u202e-tv\xff"
+	frame := []byte("\xff\xff\xff\xff\xff\xff" + mac + "\x08\x00" +
+		"\x45\x00\x00\x00\x00\x00\x00\x00\x40\x11\x00\x00\x00\x00\x00\x00\xff\xff\xff\xff" + "\x00\x44\x00\x43\x00\x00\x00\x00" + bootp)
+	binary.BigEndian.PutUint16(frame[16:], uint16(len(frame)-14))
+	binary.BigEndian.PutUint16(frame[38:], uint16(len(frame)-34))
+	return pcapOf(1, frame)
 }
 
 // The JSON form is a promise: every field of docs/inspect.md is there, and no other.
@@ -99,8 +131,8 @@ func TestInspectJSONLines(t *testing.T) {
 		}
 		rows = append(rows, r)
 	}
-	if len(rows) != 6 {
-		t.Errorf("%d lines, want 6", len(rows))
+	if want := len(sampleRows(t)); len(rows) != want || want == 0 {
+		t.Errorf("%d lines, want %d", len(rows), want)
 	}
 }
 
@@ -108,7 +140,7 @@ func TestInspectJSONLines(t *testing.T) {
 func TestReportIsClean(t *testing.T) {
 	r := newReport()
 	hostile := "\x1b[31mred\x1b]0;title\x07\u202e"
-	_ = r.add(inspect.Row{Device: hostile, Name: hostile, NameFrom: "dhcp", ServerName: hostile, Reason: hostile, Organisation: hostile, L4: "tcp", Protection: "readable"})
+	_ = r.add(inspect.Row{Device: hostile, DeviceName: hostile, Maker: hostile, Name: hostile, ServerName: hostile, Reason: hostile, Organisation: hostile, L4: "tcp", Protection: "readable"})
 	r.files = append(r.files, fileLine(hostile, capture.Stats{}, nil))
 	var b bytes.Buffer
 	r.print(&b)

@@ -19,9 +19,11 @@ import (
 // fields may be added, never renamed or removed.
 type Row struct {
 	File       string `json:"file"`
-	Device     string `json:"device"` // MAC, else address
-	L4         string `json:"l4"`     // "tcp", "udp", "icmp", "ip-47"
-	Src        string `json:"src"`    // the side that opened the flow
+	Device     string `json:"device"`      // MAC, else address
+	DeviceName string `json:"device_name"` // as it called itself until this flow ended
+	Maker      string `json:"maker"`       // by its MAC
+	L4         string `json:"l4"`          // "tcp", "udp", "icmp", "ip-47"
+	Src        string `json:"src"`         // the side that opened the flow
 	SrcPort    uint16 `json:"sport"`
 	Dst        string `json:"dst"`
 	DstPort    uint16 `json:"dport"`
@@ -55,7 +57,8 @@ type Row struct {
 
 // Config is what reading a capture needs.
 type Config struct {
-	Atlas observe.Describer // nil: organisations and purposes stay empty
+	Atlas observe.Describer        // nil: organisations and purposes stay empty
+	Maker func(devices.MAC) string // nil: makers stay empty
 	// Idle is after how long a silence a flow has ended; 0 is 10 minutes.
 	Idle time.Duration
 	// Flows is how many running flows are held; 0 is 20,000. When there are more,
@@ -78,7 +81,10 @@ func Read(ctx context.Context, name string, r io.Reader, cfg Config, yield func(
 	if cfg.Idle == 0 {
 		cfg.Idle = 10 * time.Minute
 	}
-	sink := &rows{file: name, yield: yield}
+	if cfg.Maker == nil {
+		cfg.Maker = func(devices.MAC) string { return "" }
+	}
+	sink := &rows{file: name, yield: yield, names: names{}, maker: cfg.Maker}
 	o, err := observe.New(observe.Config{
 		Devices: bench{}, Atlas: cfg.Atlas, Record: sink,
 		Flows: cfg.Flows, Idle: cfg.Idle, Deadline: patience, Conversations: 4096,
@@ -93,7 +99,11 @@ func Read(ctx context.Context, name string, r io.Reader, cfg Config, yield func(
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		return src.Next(p)
+		if err := src.Next(p); err != nil {
+			return err
+		}
+		sink.names.hear(p)
+		return nil
 	})
 	if err == nil {
 		err = sink.err
@@ -127,6 +137,8 @@ func (bench) ByID(id devices.ID) (devices.Device, bool) {
 type rows struct {
 	file  string
 	yield func(Row) error
+	names names
+	maker func(devices.MAC) string
 	err   error
 }
 
@@ -135,7 +147,9 @@ func (r *rows) Record(e journal.Entry) {
 	if e.Flow == nil || r.err != nil {
 		return
 	}
-	if err := r.yield(row(r.file, &e)); err != nil {
+	x := row(r.file, &e)
+	x.DeviceName, x.Maker = r.names[e.Device].name, r.maker(e.Flow.MAC)
+	if err := r.yield(x); err != nil {
 		r.err = fmt.Errorf("%s: %w", r.file, err)
 	}
 }
