@@ -28,9 +28,8 @@ type inspectCmd struct {
 }
 
 func (inspectCmd) Help() string {
-	return `Says who sent what where, and how protected. Link types: ` + capture.LinkTypes + `.
-Captures of a wireless card in monitor mode (802.11) cannot be read: capture on the
-router's bridge, or on the device itself.
+	return `Link types: ` + capture.LinkTypes + `.
+802.11 off the air (monitor mode) cannot be read: capture on the router's bridge instead.
 
 Examples:
   netcurtain inspect                        a sample that is built in
