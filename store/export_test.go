@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"database/sql"
 	"io/fs"
 )
 
@@ -22,4 +23,10 @@ func Migrate(ctx context.Context, path string, fsys fs.FS, before func(int) erro
 // CopyBefore is what happens to household.db before a migration.
 func (h *Household) CopyBefore(ctx context.Context, path string, version int) error {
 	return copyBefore(ctx, h.db, path, version)
+}
+
+// Ask reads the ledger as the pages' queries do.
+func (s *Store) Ask(ctx context.Context, query func(context.Context) error) error {
+	_, err := ask(ctx, s, func(ctx context.Context, _ *sql.DB) (struct{}, error) { return struct{}{}, query(ctx) })
+	return err
 }

@@ -50,6 +50,7 @@ func openFile(path, mode string, conns int, pragmas ...string) *sql.DB {
 		},
 	}})
 	db.SetMaxOpenConns(conns)
+	db.SetMaxIdleConns(conns)
 	return db
 }
 

@@ -50,6 +50,10 @@ type (
 	}
 )
 
+// readers is how many queries run at a time: more than there are cores in a
+// router, so that a quick one need not wait for two slow ones.
+const readers = 4
+
 // openLedger opens ledger.db and its read-only pool. Only a directory that
 // cannot be used is an error: a file that cannot is put aside.
 func (s *Store) openLedger(ctx context.Context) error {
@@ -70,10 +74,10 @@ func (s *Store) openLedger(ctx context.Context) error {
 		return fmt.Errorf("%s: %w", path, err)
 	}
 	s.ledger = l
-	s.read = openFile(path, "ro", 2,
+	s.read = openFile(path, "ro", readers,
 		"PRAGMA query_only = ON",
 		"PRAGMA temp_store = MEMORY", // sorting leaves no names on a disk
-		"PRAGMA cache_size = -1024",
+		"PRAGMA cache_size = -512",
 	)
 	return nil
 }
@@ -98,12 +102,14 @@ func (s *Store) heal(ctx context.Context) error {
 }
 
 // exchange closes the ledger, lets swap put another file in its place, and
-// opens that. Readers wait meanwhile. The batch goes over. Where there is nothing
+// opens that. Readers begin again with the new file. The batch goes over. Where there is nothing
 // to open afterwards, heal tries again.
 func (s *Store) exchange(ctx context.Context, swap func() error) error {
 	ctx = context.WithoutCancel(ctx) // half an exchange is none
+	s.interrupt()
 	s.reading.Lock()
 	defer s.reading.Unlock()
+	s.readable, s.interrupt = context.WithCancel(context.Background())
 	batch := s.ledger.batch
 	s.lost = true
 	// Neither a corrupt file nor a full disk need close well.

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"database/sql"
 	"net/netip"
 	"strings"
 	"time"
@@ -17,14 +18,39 @@ const (
 	maxLimit     = 1000
 )
 
+// ask lets query read the ledger. Readers never wait for the writer, but while
+// it puts another file in the ledger's place: then those that run are interrupted
+// and begin again with the new file, lest everybody wait for the slowest.
+func ask[T any](ctx context.Context, s *Store, query func(context.Context, *sql.DB) (T, error)) (T, error) {
+	for {
+		answer, again, err := askOnce(ctx, s, query)
+		if !again {
+			return answer, err
+		}
+	}
+}
+
+func askOnce[T any](ctx context.Context, s *Store, query func(context.Context, *sql.DB) (T, error)) (answer T, again bool, err error) {
+	s.reading.RLock()
+	defer s.reading.RUnlock()
+	file := s.readable
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(file, cancel)()
+	answer, err = query(ctx, s.read)
+	return answer, err != nil && file.Err() != nil, err
+}
+
 // Totals is what each device did since the beginning of the hour in which
 // since lies, the one that sent most first. It reads a roll-up of one row per
 // device and hour, and one of whom it reached (see partners).
 func (s *Store) Totals(ctx context.Context, since time.Time) ([]journal.DeviceTotals, error) {
-	s.reading.RLock()
-	defer s.reading.RUnlock()
+	return ask(ctx, s, func(ctx context.Context, db *sql.DB) ([]journal.DeviceTotals, error) { return totals(ctx, db, since) })
+}
+
+func totals(ctx context.Context, db *sql.DB, since time.Time) ([]journal.DeviceTotals, error) {
 	from := hourOf(idOf(since))
-	rows, err := s.read.QueryContext(ctx, `SELECT d.device, t.* FROM (
+	rows, err := db.QueryContext(ctx, `SELECT d.device, t.* FROM (
 			SELECT device AS id, sum(bytes_out) AS out, sum(bytes_in), sum(flows), sum(readable_flows),
 				sum(readable_bytes), sum(lookups), sum(blocked), max(last_ms)
 			FROM tally WHERE device IN (SELECT id FROM device) AND hour >= ? GROUP BY device) t
@@ -49,7 +75,7 @@ func (s *Store) Totals(ctx context.Context, since time.Time) ([]journal.DeviceTo
 	if err := rows.Err(); err != nil {
 		return nil, err
 	}
-	return all, partners(ctx, s.read, from, func(device int64, name string) {
+	return all, partners(ctx, db, from, func(device int64, name string) {
 		if i, ok := index[device]; ok {
 			all[i].Organisations = append(all[i].Organisations, name)
 		}
@@ -60,10 +86,14 @@ func (s *Store) Totals(ctx context.Context, since time.Time) ([]journal.DeviceTo
 // of the hour in which since lies, the one that got most bytes first. A device
 // that is not logged by name has at most one row, without a name.
 func (s *Store) Destinations(ctx context.Context, device devices.ID, since time.Time) ([]journal.DestinationTotals, error) {
-	s.reading.RLock()
-	defer s.reading.RUnlock()
+	return ask(ctx, s, func(ctx context.Context, db *sql.DB) ([]journal.DestinationTotals, error) {
+		return destinations(ctx, db, device, since)
+	})
+}
+
+func destinations(ctx context.Context, db *sql.DB, device devices.ID, since time.Time) ([]journal.DestinationTotals, error) {
 	// What is newest is found by packing the second above the id of the dictionary's row.
-	rows, err := s.read.QueryContext(ctx, `SELECT n.name, k.name_source, n.organisation, n.purpose, n.country, n.breaks,
+	rows, err := db.QueryContext(ctx, `SELECT n.name, k.name_source, n.organisation, n.purpose, n.country, n.breaks,
 			h.out, h.in_, h.flows, h.lookups, h.blocked, h.readable, h.harmless, h.encrypted, h.unclear,
 			k.why, v.action, v.reason, v.rule, v.list, h.first, h.last
 		FROM (SELECT destination, sum(bytes_out) AS out, sum(bytes_in) AS in_, sum(flows) AS flows, sum(lookups) AS lookups,
@@ -98,8 +128,10 @@ func (s *Store) Destinations(ctx context.Context, device devices.ID, since time.
 
 // Flows is a page of finished flows, newest first.
 func (s *Store) Flows(ctx context.Context, f journal.Filter) ([]journal.FlowRow, error) {
-	s.reading.RLock()
-	defer s.reading.RUnlock()
+	return ask(ctx, s, func(ctx context.Context, db *sql.DB) ([]journal.FlowRow, error) { return flows(ctx, db, f) })
+}
+
+func flows(ctx context.Context, db *sql.DB, f journal.Filter) ([]journal.FlowRow, error) {
 	q := narrow(f, "f")
 	index := "NOT INDEXED"
 	switch {
@@ -120,7 +152,7 @@ func (s *Store) Flows(ctx context.Context, f journal.Filter) ([]journal.FlowRow,
 	if !f.Until.IsZero() {
 		q.and("f.first_ms <= ?", f.Until.UnixMilli())
 	}
-	rows, err := s.read.QueryContext(ctx, `SELECT f.id, d.device, f.first_ms, f.last_ms, f.proto, f.src, f.src_port, f.dst, f.dst_port,
+	rows, err := db.QueryContext(ctx, `SELECT f.id, d.device, f.first_ms, f.last_ms, f.proto, f.src, f.src_port, f.dst, f.dst_port,
 			k.app, k.protection, k.harmless, k.why, iif(k.name_source = 'address', '', n.name), k.name_source, k.tls_version,
 			n.organisation, n.purpose, n.country, f.bytes_out, f.bytes_in, f.packets_out, f.packets_in,
 			v.action, v.reason, v.rule, v.list, f.proxied, k.credentials
@@ -167,8 +199,10 @@ func addrPort(addr string, port uint16) netip.AddrPort {
 // Lookups is a page of look-ups, newest first. The same question with the same
 // answer within one batch is one row with a Count.
 func (s *Store) Lookups(ctx context.Context, f journal.Filter) ([]journal.LookupRow, error) {
-	s.reading.RLock()
-	defer s.reading.RUnlock()
+	return ask(ctx, s, func(ctx context.Context, db *sql.DB) ([]journal.LookupRow, error) { return lookups(ctx, db, f) })
+}
+
+func lookups(ctx context.Context, db *sql.DB, f journal.Filter) ([]journal.LookupRow, error) {
 	q := narrow(f, "l")
 	index := "NOT INDEXED"
 	switch {
@@ -188,7 +222,7 @@ func (s *Store) Lookups(ctx context.Context, f journal.Filter) ([]journal.Lookup
 	if !f.Until.IsZero() {
 		q.and("l.at_ms <= ?", f.Until.UnixMilli())
 	}
-	rows, err := s.read.QueryContext(ctx, `SELECT l.id, l.at_ms, d.device, n.name, l.type, l.rcode,
+	rows, err := db.QueryContext(ctx, `SELECT l.id, l.at_ms, d.device, n.name, l.type, l.rcode,
 			v.action, v.noted, v.reason, v.rule, v.list, n.organisation, l.redirected, l.count
 		FROM lookup l `+index+`
 		CROSS JOIN device d ON d.id = l.device
@@ -215,8 +249,10 @@ func (s *Store) Lookups(ctx context.Context, f journal.Filter) ([]journal.Lookup
 
 // Events is a page of rare events, newest first.
 func (s *Store) Events(ctx context.Context, f journal.Filter) ([]journal.EventRow, error) {
-	s.reading.RLock()
-	defer s.reading.RUnlock()
+	return ask(ctx, s, func(ctx context.Context, db *sql.DB) ([]journal.EventRow, error) { return events(ctx, db, f) })
+}
+
+func events(ctx context.Context, db *sql.DB, f journal.Filter) ([]journal.EventRow, error) {
 	var q conditions
 	if f.Device != "" {
 		q.and("device = ?", string(f.Device))
@@ -230,7 +266,7 @@ func (s *Store) Events(ctx context.Context, f journal.Filter) ([]journal.EventRo
 	if !f.Until.IsZero() {
 		q.and("at_ms <= ?", f.Until.UnixMilli())
 	}
-	rows, err := s.read.QueryContext(ctx, "SELECT id, at_ms, device, kind, text FROM event"+q.where()+
+	rows, err := db.QueryContext(ctx, "SELECT id, at_ms, device, kind, text FROM event"+q.where()+
 		" ORDER BY id DESC LIMIT ?", append(q.args, limit(f))...)
 	if err != nil {
 		return nil, err

@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -239,6 +240,40 @@ func TestReadersWhileWriting(t *testing.T) {
 	readers.Wait()
 	if reads.Load() < 10 || rows.Load() == 0 {
 		t.Errorf("%d rounds of reading saw %d flows while %d entries were written", reads.Load(), rows.Load(), written)
+	}
+}
+
+// An erase puts another file in the ledger's place: a page that takes long is
+// interrupted and begins again, and holds up neither the erase nor other pages.
+func TestNobodyWaitsForASlowReader(t *testing.T) {
+	h := open(t, t.TempDir())
+	h.record(lookup(tv, devices.LogNames, h.now(), "a.example", policy.Block))
+	begun := make(chan struct{}, 10)
+	tries := 0
+	slow := make(chan error, 1)
+	go func() {
+		slow <- h.Ask(t.Context(), func(ctx context.Context) error {
+			tries++
+			begun <- struct{}{}
+			if tries > 1 {
+				return nil
+			}
+			<-ctx.Done() // for ever, if nobody interrupts
+			return ctx.Err()
+		})
+	}()
+	<-begun
+	if _, err := h.Erase(t.Context(), tv); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-slow; err != nil || tries != 2 {
+		t.Errorf("the slow reader: %v after %d tries, an answer after 2 wanted", err, tries)
+	}
+	// One that gives up by itself is not asked again.
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := h.Lookups(ctx, journal.Filter{}); !errors.Is(err, context.Canceled) {
+		t.Errorf("a reader that gave up: %v", err)
 	}
 }
 

@@ -65,10 +65,13 @@ type Store struct {
 	source <-chan journal.Entry
 
 	// read is the read-only pool on ledger.db. Queries hold reading while they
-	// run, and the writer takes it to put another file in the ledger's place.
-	reading sync.RWMutex
-	read    *sql.DB
-	lost    bool // the ledger is closed and could not be opened again
+	// run (see ask), and the writer takes it to put another file in the ledger's
+	// place; before that, interrupt ends readable and so the queries.
+	reading   sync.RWMutex
+	read      *sql.DB
+	readable  context.Context
+	interrupt context.CancelFunc
+	lost      bool // the ledger is closed and could not be opened again
 
 	complained time.Time // when report last wrote to the log
 }
@@ -106,6 +109,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 		return nil, fmt.Errorf("store: flush every %s: a positive time is needed", cfg.FlushEvery)
 	}
 	s := &Store{cfg: cfg, writer: make(chan struct{}, 1), jobs: make(chan job)}
+	s.readable, s.interrupt = context.WithCancel(context.Background())
 	if err := s.open(ctx); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
