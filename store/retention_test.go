@@ -65,6 +65,11 @@ func TestTheLedgerKeepsToItsBytes(t *testing.T) {
 		{"a device that asks for a new long name every time, within one hour", 10 * time.Millisecond, func(i int) journal.Entry {
 			return lookup(tv, devices.LogNames, time.Time{}, fmt.Sprintf("%d.%s.example", i, strings.Repeat("x", 200)), policy.Block)
 		}},
+		{"a device that reaches somebody new every time, whose organisation nobody knows", 10 * time.Millisecond, func(i int) journal.Entry {
+			x := strings.Repeat("x", 60)
+			e := lookup(tv, devices.LogNames, time.Time{}, fmt.Sprintf("%s.%s.%s.n%d-%s.example", x, x, x, i, x[:50]), []policy.Action{policy.Block, policy.Allow}[i%2])
+			return to("", e)
+		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			reg := prometheus.NewRegistry()
@@ -96,6 +101,7 @@ func TestTheLedgerKeepsToItsBytes(t *testing.T) {
 			if totals, err := h.Totals(t.Context(), time.Time{}); err != nil || totals[0].Blocked == 0 {
 				t.Errorf("totals: %v, %v", totals, err)
 			}
+			sameRollUps(t, h, c.name)
 			// What is oldest went, what is newest is there.
 			rows, err := h.Lookups(t.Context(), journal.Filter{Limit: 1000})
 			if err != nil || len(rows) < 100 {
