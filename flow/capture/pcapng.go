@@ -21,8 +21,8 @@ const (
 const (
 	magicOrder  = 0x1a2b3c4d
 	blockHead   = 8  // type, length
-	blockFrame  = 12 // and the length once more behind the body
-	sectionHead = 12 // of a section: byte order, version, section length follow
+	sectionHead = 12 // the same and the mark of the byte order
+	blockFrame  = 12 // type, length, and the length once more behind the body
 )
 
 // Options of an interface description (§4.2).

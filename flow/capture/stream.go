@@ -17,7 +17,6 @@ const (
 	maxInterfaces = 4096               // of one pcapng section
 	maxSeconds    = 253_402_300_799    // the end of the year 9999, the last that JSON can say
 	bufferSize    = maxBlock           // the one buffer: every packet lies in it, none is copied
-	endsEarly     = "the file ends in the middle of a record: %w"
 )
 
 // record is one captured frame, as either format tells it.
@@ -48,7 +47,7 @@ func (s stream) take(n int) ([]byte, error) {
 // within words the end of a file where more was promised.
 func within(err error) error {
 	if err == io.EOF || errors.Is(err, io.ErrUnexpectedEOF) {
-		return fmt.Errorf(endsEarly, io.ErrUnexpectedEOF)
+		return fmt.Errorf("the file ends in the middle of a record: %w", io.ErrUnexpectedEOF)
 	}
 	return err
 }
