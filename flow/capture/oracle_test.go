@@ -42,7 +42,7 @@ func readOurs(data []byte) (records []string, err error) {
 
 func readTheirs(data []byte) (records []string, err error) {
 	var next func() ([]byte, gopacket.CaptureInfo, error)
-	link := func(gopacket.CaptureInfo) int { return 0 }
+	var link func(gopacket.CaptureInfo) int
 	if binary.BigEndian.Uint32(data) == blockSection {
 		r, err := pcapgo.NewNgReader(bytes.NewReader(data), pcapgo.NgReaderOptions{WantMixedLinkType: true})
 		if err != nil {
