@@ -3,11 +3,29 @@ package store
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"io/fs"
 )
 
 // Running reports whether somebody is the writer: in tests, that Run has begun.
 func (s *Store) Running() bool { return len(s.writer) == 1 }
+
+// Unsynced makes nothing durable: a test of anything else need not wait for a disk.
+func (c *Config) Unsynced() { c.unsynced = true }
+
+// Synced undoes Unsynced.
+func (c *Config) Synced() { c.unsynced = false }
+
+// Durability is what each file's connections say of PRAGMA synchronous.
+func (s *Store) Durability(ctx context.Context) (household, ledger, memory string, err error) {
+	for _, f := range []struct {
+		db *sql.DB
+		to *string
+	}{{s.Household.db, &household}, {s.ledger.db, &ledger}, {s.memory.db, &memory}} {
+		err = errors.Join(err, f.db.QueryRowContext(ctx, "PRAGMA synchronous").Scan(f.to))
+	}
+	return household, ledger, memory, err
+}
 
 // Migrate runs the migrations under m/ of fsys on a file of its own.
 func Migrate(ctx context.Context, path string, fsys fs.FS, before func(int) error) error {

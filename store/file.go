@@ -76,7 +76,7 @@ func prepare(path string) error {
 		return err
 	}
 	for _, half := range []string{path + partSuffix, path + cleanSuffix, path + cleanSuffix + partSuffix} {
-		if err := removeIfThere(half); err != nil {
+		if err := removeAll(half); err != nil {
 			return err
 		}
 	}
@@ -98,11 +98,11 @@ const (
 // what can be read and nothing else: no free pages, no remains of what was deleted.
 func copyTo(ctx context.Context, db *sql.DB, path string) error {
 	part := path + partSuffix
-	if err := removeIfThere(part); err != nil {
+	if err := removeAll(part); err != nil { // a journal of another part would be rolled back into this one
 		return err
 	}
 	if _, err := db.ExecContext(ctx, "VACUUM INTO ?", part); err != nil {
-		return errors.Join(err, removeIfThere(part))
+		return errors.Join(err, removeAll(part))
 	}
 	f, err := os.OpenFile(part, os.O_RDWR, 0)
 	if err != nil {
@@ -120,6 +120,15 @@ func removeIfThere(path string) error {
 		return err
 	}
 	return nil
+}
+
+// removeAll removes a database and its companions, as far as they are there.
+func removeAll(path string) error {
+	var errs []error
+	for _, p := range companions(path) {
+		errs = append(errs, removeIfThere(p))
+	}
+	return errors.Join(errs...)
 }
 
 // script is one step of a schema.

@@ -51,6 +51,7 @@ func tell(t testing.TB, path, statement string) {
 }
 
 func TestFilesAreSetUpAsTheyWear(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	h := open(t, dir)
 	plant(h, tv, "word", 10)
@@ -80,7 +81,21 @@ func TestFilesAreSetUpAsTheyWear(t *testing.T) {
 	}
 }
 
+// People's choices and the house's memory are on the disk when they are said to
+// be; the ledger may lose its last seconds, and is never torn.
+func TestWhatIsDurable(t *testing.T) {
+	t.Parallel()
+	s := mustOpen(t, config(t.TempDir()))
+	defer s.Close()
+	household, ledger, memory, err := s.Durability(t.Context())
+	must(t, err)
+	if household != "2" || ledger != "1" || memory != "2" {
+		t.Errorf("synchronous is %s for the household, %s for the ledger, %s for the memory; FULL (2), NORMAL (1) and FULL wanted", household, ledger, memory)
+	}
+}
+
 func TestOpenSaysWhatIsWrong(t *testing.T) {
+	t.Parallel()
 	notADatabase := bytes.Repeat([]byte("this is no database\n"), 100)
 	for _, c := range []struct {
 		name string
@@ -121,6 +136,7 @@ func TestOpenSaysWhatIsWrong(t *testing.T) {
 		}, "store metrics", nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
 			cfg := config(t.TempDir())
 			c.with(t, &cfg)
 			s, err := store.Open(t.Context(), cfg)
@@ -147,6 +163,7 @@ func write(t testing.TB, path string, b []byte) {
 
 // The house never waits for its ledger: what cannot be read is put aside.
 func TestABadLedgerIsPutAside(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name, file, suffix string
 		spoil              func(t *testing.T, path string)
@@ -157,6 +174,7 @@ func TestABadLedgerIsPutAside(t *testing.T) {
 		{"memory is newer", "memory.db", ".newer-*", func(t *testing.T, p string) { tell(t, p, "PRAGMA user_version = 99") }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
 			dir := t.TempDir()
 			path := filepath.Join(dir, c.file)
 			write(t, path+strings.TrimSuffix(c.suffix, "*")+"20200101T000000Z", []byte("an older one"))
@@ -180,8 +198,35 @@ func TestABadLedgerIsPutAside(t *testing.T) {
 	}
 }
 
+// A copy that the power cut short holds names, and its journal would be rolled
+// back into the next copy.
+func TestHalfACopyIsRemoved(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	for _, suffix := range []string{".part", ".clean", ".clean.part"} {
+		for _, companion := range []string{"", "-journal", "-wal", "-shm"} {
+			write(t, filepath.Join(dir, "ledger.db"+suffix+companion), []byte("half a name"))
+		}
+	}
+	h := open(t, dir)
+	if bytes.Contains(raw(t, dir), []byte("half a name")) {
+		t.Error("half a copy is left after opening")
+	}
+	for _, companion := range []string{"", "-journal"} {
+		write(t, h.cfg.LedgerPath+".clean.part"+companion, []byte("half a name"))
+	}
+	plant(h, tv, "word", 10)
+	if _, err := h.Erase(t.Context(), tv); err != nil {
+		t.Fatal(err)
+	}
+	if bytes.Contains(raw(t, dir), []byte("half a name")) {
+		t.Error("half a copy is left after an erase")
+	}
+}
+
 // A page torn while running, as a dying USB stick tears it.
 func TestALedgerThatBreaksWhileRunning(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	h := open(t, dir)
 	plant(h, tv, "word", 3000)
@@ -220,6 +265,7 @@ func TestALedgerThatBreaksWhileRunning(t *testing.T) {
 }
 
 func TestMigrationsRunOnceEachAndWhole(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), "x.db")
 	first := fstest.MapFS{"m/001_a.sql": {Data: []byte("CREATE TABLE a (x); INSERT INTO a VALUES ('one');")}}
 	second := fstest.MapFS{"m/001_a.sql": first["m/001_a.sql"], "m/002_b.sql": {Data: []byte("ALTER TABLE a ADD COLUMN y; UPDATE a SET y = x || ' more';")}}
@@ -260,6 +306,7 @@ func TestMigrationsRunOnceEachAndWhole(t *testing.T) {
 }
 
 func TestTheHouseholdIsCopiedBeforeAMigration(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	h := open(t, dir)
 	if err := h.SetName(t.Context(), tv, "Television", "test"); err != nil {
@@ -335,6 +382,7 @@ func writeUntilKilled(dir string) {
 
 // A kill at any moment costs the batch that was being written and nothing else.
 func TestKillNine(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	cfg := config(dir)
 	var last int
@@ -394,4 +442,5 @@ func TestKillNine(t *testing.T) {
 	if rollups != rows {
 		t.Errorf("roll-ups have %s look-ups and flows, rows have %s", rollups, rows)
 	}
+	sameRollUps(t, &house{cfg: cfg}, "the last kill")
 }

@@ -47,7 +47,8 @@ type Household struct {
 	now func() time.Time
 }
 
-func openHousehold(ctx context.Context, path string, now func() time.Time) (*Household, error) {
+func openHousehold(ctx context.Context, cfg Config) (*Household, error) {
+	path := cfg.HouseholdPath
 	if err := prepare(path); err != nil {
 		return nil, err
 	}
@@ -58,7 +59,7 @@ func openHousehold(ctx context.Context, path string, now func() time.Time) (*Hou
 	db := openFile(path, "rwc", 1,
 		"PRAGMA page_size = 1024",        // a change touches some pages twice; small ones share a page of flash
 		"PRAGMA journal_mode = TRUNCATE", // one small file; the journal keeps its inode, which is kind to flash
-		"PRAGMA synchronous = FULL",
+		cfg.synchronous("FULL"),
 		"PRAGMA secure_delete = ON",
 		"PRAGMA temp_store = MEMORY",
 		"PRAGMA cache_size = -256",
@@ -68,7 +69,7 @@ func openHousehold(ctx context.Context, path string, now func() time.Time) (*Hou
 		err = migrate(ctx, db, steps, func(version int) error { return copyBefore(ctx, db, path, version) })
 	}
 	if err == nil {
-		return &Household{db: db, now: now}, nil
+		return &Household{db: db, now: cfg.Now}, nil
 	}
 	db.Close()
 	if isCorrupt(err) {

@@ -21,6 +21,7 @@ func must(t testing.TB, errs ...error) {
 }
 
 func TestChoicesOutliveARestart(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	h := open(t, dir)
 	ctx := t.Context()
@@ -71,6 +72,7 @@ func TestChoicesOutliveARestart(t *testing.T) {
 }
 
 func TestBadChoicesAreRefused(t *testing.T) {
+	t.Parallel()
 	h := open(t, t.TempDir())
 	ctx := t.Context()
 	for _, c := range []struct {
@@ -111,6 +113,7 @@ func TestBadChoicesAreRefused(t *testing.T) {
 }
 
 func TestRules(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	h := open(t, dir)
 	ctx := t.Context()
@@ -169,6 +172,7 @@ func TestRules(t *testing.T) {
 
 // Pages, API and command line change things at the same time.
 func TestChangesTakeTurns(t *testing.T) {
+	t.Parallel()
 	h := open(t, t.TempDir())
 	var all sync.WaitGroup
 	for i := range 8 {
@@ -194,6 +198,7 @@ func TestChangesTakeTurns(t *testing.T) {
 
 // The audit log is bounded: a script in a loop must not fill the flash.
 func TestTheHouseholdStaysSmall(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	open(t, dir).stop()
 	tell(t, config(dir).HouseholdPath, `WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1500)

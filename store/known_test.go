@@ -36,6 +36,7 @@ func known(t *testing.T, h *house) []devices.Device {
 }
 
 func TestKnownDevicesOutliveARestart(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	h := open(t, dir)
 	equal(t, "known at first", known(t, h), []devices.Device(nil))
@@ -54,6 +55,7 @@ func TestKnownDevicesOutliveARestart(t *testing.T) {
 
 // What a registry gives back must be what it gave, or each start writes all anew.
 func TestKnownDevicesGoThroughARegistryUnchanged(t *testing.T) {
+	t.Parallel()
 	h := open(t, t.TempDir())
 	first := devices.NewRegistry(devices.Config{})
 	first.Sight(devices.Sighting{MAC: knownTV().MACs[0], Hostname: "television", Source: devices.SourceDiscovery, At: start.Add(123456 * time.Nanosecond)})
@@ -68,6 +70,7 @@ func TestKnownDevicesGoThroughARegistryUnchanged(t *testing.T) {
 }
 
 func TestTooMuchIsNotKnown(t *testing.T) {
+	t.Parallel()
 	h := open(t, t.TempDir())
 	must(t, h.SetKnown(t.Context(), []devices.Device{knownTV()}))
 	crowd := make([]devices.Device, 2001)
@@ -92,6 +95,7 @@ func TestTooMuchIsNotKnown(t *testing.T) {
 
 // Who a device is outlives an erase; a device that shall be forgotten, is.
 func TestErasedIsNotForgotten(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	h := open(t, dir)
 	ctx := t.Context()

@@ -61,14 +61,14 @@ func (s *Store) openLedger(ctx context.Context) error {
 	if err := prepare(path); err != nil {
 		return err
 	}
-	l, err := openLedgerFile(ctx, path, s.cfg.Now)
+	l, err := openLedgerFile(ctx, s.cfg)
 	if why := putAside(err); why != "" {
 		aside, moveErr := quarantine(path, why, s.cfg.Now())
 		if moveErr != nil {
 			return errors.Join(err, moveErr)
 		}
 		s.cfg.Logger.Warn("ledger put aside, a new one begins", "why", err, "aside", aside)
-		l, err = openLedgerFile(ctx, path, s.cfg.Now)
+		l, err = openLedgerFile(ctx, s.cfg)
 	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", path, err)
@@ -136,11 +136,7 @@ func (s *Store) replaceLedger(ctx context.Context, why error, keep bool) error {
 			return err
 		}
 		s.cfg.Logger.Warn("ledger removed, a new one begins", "why", why)
-		var errs []error
-		for _, p := range companions(path) {
-			errs = append(errs, removeIfThere(p))
-		}
-		return errors.Join(errs...)
+		return removeAll(path)
 	})
 	if err != nil || s.memory == nil {
 		return err
@@ -148,7 +144,8 @@ func (s *Store) replaceLedger(ctx context.Context, why error, keep bool) error {
 	return s.memory.restore(ctx, s.ledger)
 }
 
-func openLedgerFile(ctx context.Context, path string, now func() time.Time) (*ledger, error) {
+func openLedgerFile(ctx context.Context, cfg Config) (*ledger, error) {
+	path := cfg.LedgerPath
 	steps, err := scripts(migrations, "migrations/ledger")
 	if err != nil {
 		return nil, err
@@ -159,7 +156,7 @@ func openLedgerFile(ctx context.Context, path string, now func() time.Time) (*le
 	db := openFile(path, "rwc", 1,
 		"PRAGMA auto_vacuum = INCREMENTAL", // only before the first table; a no-op later
 		"PRAGMA journal_mode = WAL",
-		"PRAGMA synchronous = NORMAL",
+		cfg.synchronous("NORMAL"),
 		"PRAGMA secure_delete = ON", // what is pruned or erased is overwritten
 		"PRAGMA temp_store = MEMORY",
 		"PRAGMA wal_autocheckpoint = 256", // pages: 1 MB
@@ -168,7 +165,7 @@ func openLedgerFile(ctx context.Context, path string, now func() time.Time) (*le
 	)
 	l := &ledger{
 		db:  db,
-		now: now,
+		now: cfg.Now,
 		devices: dictionary[devices.ID]{
 			find:   "SELECT id FROM device WHERE device = ?",
 			insert: "INSERT INTO device (device) VALUES (?)",

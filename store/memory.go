@@ -37,7 +37,7 @@ func openMemory(ctx context.Context, cfg Config) (*memory, error) {
 		db := openFile(path, "rwc", 1,
 			"PRAGMA auto_vacuum = INCREMENTAL",
 			"PRAGMA journal_mode = TRUNCATE",
-			"PRAGMA synchronous = FULL",
+			cfg.synchronous("FULL"),
 			"PRAGMA secure_delete = ON",
 			"PRAGMA temp_store = MEMORY",
 			"PRAGMA cache_size = -512",

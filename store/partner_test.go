@@ -28,6 +28,7 @@ func to(organisation string, e journal.Entry) journal.Entry {
 
 // Whom a device talked to is whom it reached.
 func TestWithWhomADeviceTalked(t *testing.T) {
+	t.Parallel()
 	h := open(t, t.TempDir())
 	now := h.now()
 	names := devices.LogNames
@@ -75,6 +76,7 @@ func TestWithWhomADeviceTalked(t *testing.T) {
 // A roll-up of days answers of hours: an organisation that was reached this
 // morning only is not told of in the afternoon, and one that is reached again is.
 func TestAPartnerIsToldOfSince(t *testing.T) {
+	t.Parallel()
 	h := open(t, t.TempDir())
 	ask := func(organisation string) journal.Entry {
 		return to(organisation, lookup(tv, devices.LogNames, h.now(), "a.example", policy.Allow))
@@ -100,6 +102,7 @@ func TestAPartnerIsToldOfSince(t *testing.T) {
 }
 
 func TestStrangersAreBounded(t *testing.T) {
+	t.Parallel()
 	h := open(t, t.TempDir())
 	var batch []journal.Entry
 	for i := range 100 {
@@ -135,6 +138,7 @@ func sameRollUps(t *testing.T, h *house, after string) {
 // Totals are read from sums that are kept beside those by destination: whatever
 // happens, both say the same, and nobody is told of whom there is no trace.
 func TestBothRollUpsSayTheSame(t *testing.T) {
+	t.Parallel()
 	rng := rand.New(rand.NewPCG(4, 4))
 	h := open(t, t.TempDir(), func(c *store.Config) { c.Bytes, c.Age = 4<<20, 100*time.Hour })
 	g, counted := newTraffic(5, 12, 3000), newTraffic(6, 3, 300)

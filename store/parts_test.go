@@ -40,6 +40,7 @@ func flowsOf(t *testing.T, h *house, d devices.ID) []journal.FlowRow {
 // A stream of hours is one flow, told of every minute: in one batch, in
 // several, and over the hour.
 func TestThePartsOfAFlowAreOneFlow(t *testing.T) {
+	t.Parallel()
 	h := open(t, t.TempDir())
 	for _, level := range []devices.LogLevel{devices.LogNames, devices.LogCounts} {
 		d := map[devices.LogLevel]devices.ID{devices.LogNames: tv, devices.LogCounts: phone}[level]
@@ -79,6 +80,7 @@ func TestThePartsOfAFlowAreOneFlow(t *testing.T) {
 
 // Flows that are alike but for their beginning are two.
 func TestTheNextFlowOfTheSamePortsIsAnother(t *testing.T) {
+	t.Parallel()
 	h := open(t, t.TempDir())
 	next := part(h, tv, devices.LogNames, 0, 7, 70)
 	next.Flow.First = start.Add(time.Minute)
@@ -96,6 +98,7 @@ func TestTheNextFlowOfTheSamePortsIsAnother(t *testing.T) {
 
 // A household may block what already runs: then that is what is told.
 func TestAFlowThatIsCutSaysSo(t *testing.T) {
+	t.Parallel()
 	h := open(t, t.TempDir())
 	cut := part(h, tv, devices.LogNames, 1, 1, 0)
 	cut.Flow.Verdict = policy.Verdict{Action: policy.Block, Reason: policy.ReasonRule, Rule: "stream.example.com"}
@@ -110,6 +113,7 @@ func TestAFlowThatIsCutSaysSo(t *testing.T) {
 // What came before an erase, a forgetting or a pruning is gone; what a running
 // flow does afterwards is kept in a row of its own, and never in a stranger's.
 func TestAFurtherPartAfterTheRowIsGone(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name  string
 		gone  func(h *house) error
@@ -121,6 +125,7 @@ func TestAFurtherPartAfterTheRowIsGone(t *testing.T) {
 		{"aged", func(h *house) error { h.advance(30 * 24 * time.Hour); return h.Tidy(t.Context()) }, 5},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
 			h := open(t, t.TempDir())
 			h.record(part(h, tv, devices.LogNames, 0, 100, 1000))
 			must(t, c.gone(h))

@@ -17,8 +17,10 @@ import (
 // Invariant 11: of a counted device the bytes are on the disk, the names never;
 // not even in a write-ahead log while the daemon runs.
 func TestACountedDeviceLeavesNoName(t *testing.T) {
+	t.Parallel()
 	for _, level := range []devices.LogLevel{devices.LogCounts, devices.LogNone} {
 		t.Run(level.String(), func(t *testing.T) {
+			t.Parallel()
 			dir := t.TempDir()
 			h := open(t, dir)
 			g := newTraffic(1, 1, 500)
@@ -90,6 +92,7 @@ func plant(h *house, device devices.ID, word string, rows int) {
 }
 
 func TestEraseLeavesNothing(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	h := open(t, dir)
 	ctx := t.Context()
@@ -176,6 +179,7 @@ func TestEraseLeavesNothing(t *testing.T) {
 // When a device's level falls, its names can go and its counts stay, as if it
 // had been counted from the beginning.
 func TestForgetLeavesTheCounts(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	h := open(t, dir)
 	ctx := t.Context()
@@ -236,6 +240,7 @@ func TestForgetLeavesTheCounts(t *testing.T) {
 }
 
 func TestEraseAllLeavesNoDevice(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	h := open(t, dir)
 	plant(h, tv, "erasme", 5000)
@@ -262,6 +267,7 @@ func TestEraseAllLeavesNoDevice(t *testing.T) {
 
 // An erase works without Run too: the command line without a daemon.
 func TestEraseWithoutADaemon(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	h := open(t, dir)
 	plant(h, tv, "erasme", 100)
@@ -277,6 +283,7 @@ func TestEraseWithoutADaemon(t *testing.T) {
 }
 
 func TestHostileTextIsBounded(t *testing.T) {
+	t.Parallel()
 	h := open(t, t.TempDir())
 	long := string(bytes.Repeat([]byte("x\xff\x00<"), 5000))
 	e := talk(devices.ID(long), devices.LogNames, h.now(), long, flow.Readable, 1<<63+5, 2)

@@ -52,30 +52,33 @@ func metric(t testing.TB, reg *prometheus.Registry, name string) float64 {
 }
 
 func TestTheLedgerKeepsToItsBytes(t *testing.T) {
+	t.Parallel()
 	const budget = 4 << 20
 	for _, c := range []struct {
 		name string
 		step time.Duration             // between entries
+		n    int                       // entries, several times the budget
 		next func(i int) journal.Entry // at time zero
 	}{
-		{"a day like any other", 2 * time.Second, func() func(int) journal.Entry {
+		{"a day like any other", 2 * time.Second, 40_000, func() func(int) journal.Entry {
 			g := newTraffic(1, 30, 3000)
 			return func(int) journal.Entry { return g.entry(time.Time{}) }
 		}()},
-		{"a device that asks for a new long name every time, within one hour", 10 * time.Millisecond, func(i int) journal.Entry {
+		{"a device that asks for a new long name every time, within one hour", 10 * time.Millisecond, 20_000, func(i int) journal.Entry {
 			return lookup(tv, devices.LogNames, time.Time{}, fmt.Sprintf("%d.%s.example", i, strings.Repeat("x", 200)), policy.Block)
 		}},
-		{"a device that reaches somebody new every time, whose organisation nobody knows", 10 * time.Millisecond, func(i int) journal.Entry {
+		{"a device that reaches somebody new every time, whose organisation nobody knows", 10 * time.Millisecond, 20_000, func(i int) journal.Entry {
 			x := strings.Repeat("x", 60)
 			e := lookup(tv, devices.LogNames, time.Time{}, fmt.Sprintf("%s.%s.%s.n%d-%s.example", x, x, x, i, x[:50]), []policy.Action{policy.Block, policy.Allow}[i%2])
 			return to("", e)
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
 			reg := prometheus.NewRegistry()
 			h := open(t, t.TempDir(), func(c *store.Config) { c.Bytes, c.Registerer = budget, reg })
 			var most int64
-			for i := 0; i < 40_000; {
+			for i := 0; i < c.n; {
 				batch := make([]journal.Entry, 500)
 				for j := range batch {
 					h.advance(c.step)
@@ -118,6 +121,7 @@ func TestTheLedgerKeepsToItsBytes(t *testing.T) {
 }
 
 func TestRowsGoWithAge(t *testing.T) {
+	t.Parallel()
 	h := open(t, t.TempDir(), func(c *store.Config) { c.Age = 24 * time.Hour })
 	for i := range 72 { // three days
 		h.record(
@@ -156,6 +160,7 @@ func TestRowsGoWithAge(t *testing.T) {
 // Routers wake with the wrong date. Steps lose nothing, double nothing, and
 // leave the order of what happened.
 func TestClockSteps(t *testing.T) {
+	t.Parallel()
 	h := open(t, t.TempDir())
 	var want []string
 	for i, step := range []time.Duration{0, time.Second, -3 * time.Hour, time.Second, 30 * time.Hour, -30 * time.Hour, 5 * time.Hour} {
@@ -201,6 +206,7 @@ func TestClockSteps(t *testing.T) {
 }
 
 func TestReadersWhileWriting(t *testing.T) {
+	t.Parallel()
 	h := open(t, t.TempDir(), func(c *store.Config) { c.FlushEvery = 2 * time.Millisecond; c.Now = time.Now })
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 	defer cancel()
@@ -252,6 +258,7 @@ func TestReadersWhileWriting(t *testing.T) {
 // An erase puts another file in the ledger's place: a page that takes long is
 // interrupted and begins again, and holds up neither the erase nor other pages.
 func TestNobodyWaitsForASlowReader(t *testing.T) {
+	t.Parallel()
 	h := open(t, t.TempDir())
 	h.record(lookup(tv, devices.LogNames, h.now(), "a.example", policy.Block))
 	begun := make(chan struct{}, 10)
@@ -284,6 +291,7 @@ func TestNobodyWaitsForASlowReader(t *testing.T) {
 }
 
 func TestTheMemoryOutlivesTheLedger(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	h := open(t, dir)
 	event := func(text string) journal.Entry {
@@ -361,6 +369,7 @@ func TestTheMemoryOutlivesTheLedger(t *testing.T) {
 
 // The power goes after memory.db took a portion and before the ledger forgot it.
 func TestAPortionIsRememberedOnce(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	h := open(t, dir)
 	h.record(talk(tv, devices.LogNames, h.now(), "a.example", flow.Encrypted, 100, 1000))
@@ -390,8 +399,9 @@ func TestAPortionIsRememberedOnce(t *testing.T) {
 }
 
 func TestTheMemoryKeepsToItsBytes(t *testing.T) {
+	t.Parallel()
 	h := open(t, t.TempDir(), func(c *store.Config) { c.MemoryBytes = 512 << 10 })
-	for range 60 {
+	for range 30 { // it is full after a dozen
 		var batch []journal.Entry
 		for i := range 800 {
 			e := talk(deviceID(i%40), devices.LogNames, h.now(), "a.example", flow.Encrypted, 1, 1)
@@ -415,6 +425,7 @@ func TestTheMemoryKeepsToItsBytes(t *testing.T) {
 
 // What a batch holds when it cannot be written is lost, counted, and the store goes on.
 func TestAFullDiskCostsRowsAndNothingElse(t *testing.T) {
+	t.Parallel()
 	small := filepath.Join(t.TempDir(), "small")
 	mountSmall(t, small, 4<<20)
 	reg := prometheus.NewRegistry()

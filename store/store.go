@@ -29,6 +29,16 @@ type Config struct {
 	Now        func() time.Time      // default time.Now; its location says when a day begins
 	Logger     *slog.Logger          // default: silent
 	Registerer prometheus.Registerer // nil: no metrics
+
+	unsynced bool // for tests, whose files need not outlive a power cut
+}
+
+// synchronous is the pragma of how much is made durable.
+func (c *Config) synchronous(level string) string {
+	if c.unsynced {
+		level = "OFF"
+	}
+	return "PRAGMA synchronous = " + level
 }
 
 const (
@@ -117,7 +127,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 }
 
 func (s *Store) open(ctx context.Context) (err error) {
-	if s.Household, err = openHousehold(ctx, s.cfg.HouseholdPath, s.cfg.Now); err != nil {
+	if s.Household, err = openHousehold(ctx, s.cfg); err != nil {
 		return fmt.Errorf("household: %w", err)
 	}
 	if err := s.openLedger(ctx); err != nil {

@@ -63,12 +63,14 @@ func config(dir string) store.Config {
 	}
 }
 
-// open opens the files in dir and runs the store until the test ends or stop is called.
+// open opens the files in dir and runs the store until the test ends or stop is
+// called. Nothing is durable, unless change says (*store.Config).Synced.
 func open(t testing.TB, dir string, change ...func(*store.Config)) *house {
 	t.Helper()
 	h := &house{t: t, log: &bytes.Buffer{}, clock: clock{t: start}}
 	h.cfg = config(dir)
 	h.cfg.Now = h.now
+	h.cfg.Unsynced()
 	h.cfg.Logger = slog.New(slog.NewTextHandler(h.log, nil))
 	for _, c := range change {
 		c(&h.cfg)
@@ -145,6 +147,7 @@ func talk(d devices.ID, level devices.LogLevel, at time.Time, name string, prote
 }
 
 func TestWhatWasRecordedIsAnswered(t *testing.T) {
+	t.Parallel()
 	h := open(t, t.TempDir())
 	ctx := t.Context()
 	now := h.now()
@@ -213,6 +216,7 @@ func TestWhatWasRecordedIsAnswered(t *testing.T) {
 
 // Whoever asked for a flush may be gone before it is done.
 func TestACancelledFlushLosesNothing(t *testing.T) {
+	t.Parallel()
 	h := open(t, t.TempDir())
 	const rounds = 40
 	for i := range rounds {
