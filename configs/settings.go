@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/netip"
 	"path/filepath"
+	"reflect"
 	"strconv"
 	"strings"
 	"time"
@@ -128,6 +129,15 @@ func Parse(r io.Reader, name string) (Settings, error) {
 		errs = s.contradictions(name)
 	}
 	return s, errors.Join(errs...)
+}
+
+// Adopt returns s with what a running daemon can take over from next: lists,
+// exceptions from the rebinding protection, and whether look-ups are taken.
+// restart says that next differs in more than that.
+func (s Settings) Adopt(next Settings) (adopted Settings, restart bool) {
+	adopted = s
+	adopted.Lists, adopted.DNS.Rebinding, adopted.DNS.Intercept = next.Lists, next.DNS.Rebinding, next.DNS.Intercept
+	return adopted, !reflect.DeepEqual(adopted, next)
 }
 
 type lineError struct {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/netip"
 	"os"
 	"os/signal"
@@ -29,7 +30,6 @@ import (
 	"github.com/netcurtain/netcurtain/flow"
 	"github.com/netcurtain/netcurtain/flow/conntrack"
 	"github.com/netcurtain/netcurtain/flow/nflog"
-	"github.com/netcurtain/netcurtain/internal/dnsname"
 	"github.com/netcurtain/netcurtain/journal"
 	"github.com/netcurtain/netcurtain/lists"
 	"github.com/netcurtain/netcurtain/observe"
@@ -60,6 +60,7 @@ type daemon struct {
 	observer *observe.Observer
 	health   *health
 	wake     chan struct{} // the household chose something
+	hangup   chan os.Signal
 	on       atomic.Bool
 	keeper   *lists.Lists
 	reloaded prometheus.Gauge // 1 while the settings file in force is the newest
@@ -70,22 +71,25 @@ func (c runCmd) Run(ctx context.Context, io std) error {
 	log := c.logger(io)
 	if c.UntilFD > 0 {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithCancel(ctx)
+		ctx, cancel = untilClosed(ctx, os.NewFile(uintptr(c.UntilFD), "starter"))
 		defer cancel()
-		go func() {
-			_, _ = os.NewFile(uintptr(c.UntilFD), "starter").Read(make([]byte, 1)) // returns when the other end closes
-			cancel()
-		}()
 	}
+	d := &daemon{
+		cmd: c, log: log, metrics: prometheus.NewRegistry(), engine: policy.NewEngine(nil),
+		wake: make(chan struct{}, 1), hangup: make(chan os.Signal, 1),
+	}
+	// From the first moment to the last: whoever reloads us while we start or stop
+	// must not kill us half-way.
+	signal.Notify(d.hangup, syscall.SIGHUP)
+	defer signal.Stop(d.hangup)
 	settings, err := c.read()
 	if err != nil {
 		return err
 	}
+	d.settings.Store(&settings)
 	if err := fitMemory(); err != nil {
 		return err
 	}
-	d := &daemon{cmd: c, log: log, metrics: prometheus.NewRegistry(), wake: make(chan struct{}, 1), engine: policy.NewEngine(nil)}
-	d.settings.Store(&settings)
 	d.reloaded = prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "netcurtain_settings_last_reload_successful", Help: "1 when the settings file was right when it was last read, else 0: the settings before are in force.",
 	})
@@ -104,6 +108,17 @@ func (c runCmd) Run(ctx context.Context, io std) error {
 	return d.live(ctx)
 }
 
+// untilClosed ends the context when the other end of the pipe closes: whoever
+// started us is gone.
+func untilClosed(ctx context.Context, pipe *os.File) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	go func() {
+		_, _ = pipe.Read(make([]byte, 1))
+		cancel()
+	}()
+	return ctx, cancel
+}
+
 // ready opens and makes everything that can fail, before anything is changed.
 func (d *daemon) ready(ctx context.Context) (err error) {
 	s := d.settings.Load()
@@ -119,8 +134,8 @@ func (d *daemon) ready(ctx context.Context) (err error) {
 		d.log.Warn("this box cannot do all", "problem", p.What, "mend", p.Fix)
 	}
 	for _, dir := range []string{s.House.State, s.House.Volatile, filepath.Join(s.House.State, "lists")} {
-		if err := os.MkdirAll(dir, 0o700); err != nil {
-			return fmt.Errorf("making our folder: %w", err)
+		if err := ownFolder(dir); err != nil {
+			return err
 		}
 	}
 	if d.store, err = store.Open(ctx, store.Config{
@@ -137,6 +152,25 @@ func (d *daemon) ready(ctx context.Context) (err error) {
 	}
 	d.health = newHealth(d.recorder, time.Now)
 	return errors.Join(d.knowDevices(ctx), d.watch())
+}
+
+// ownFolder makes a folder that nobody else may read. One that is there already,
+// or a link to it, must not be another user's: who may write to /tmp could have
+// put it there to read along.
+func ownFolder(dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("making our folder: %w", err)
+	}
+	for _, stat := range []func(string) (os.FileInfo, error){os.Lstat, os.Stat} {
+		info, err := stat(dir)
+		if err != nil {
+			return fmt.Errorf("our folder: %w", err)
+		}
+		if owner := info.Sys().(*syscall.Stat_t).Uid; int(owner) != os.Geteuid() {
+			return fmt.Errorf("our folder %s belongs to user %d: remove it, or name another in section house, options state and volatile", dir, owner)
+		}
+	}
+	return nil
 }
 
 // knowDevices fills the registry with what was known before.
@@ -203,36 +237,92 @@ func (d *daemon) watch() (err error) {
 	return err
 }
 
+// rooms are those that live runs and that nobody else needs.
+type rooms struct {
+	pages         *ui.Server
+	page, control net.Listener
+	dns           *dnsfilter.Server
+	carrier       *proxy.Proxy // nil: switched off by the settings
+	leases        *leases.Watcher
+	packets       *nflog.Source
+}
+
+// furnish makes what live runs; nothing is changed in the kernel yet. close is
+// due when it fails, too.
+func (d *daemon) furnish(ctx context.Context) (r rooms, err error) {
+	s := d.settings.Load()
+	if r.pages, err = d.pages(); err != nil {
+		return r, err
+	}
+	if r.page, r.control, err = d.listen(ctx); err != nil {
+		return r, err
+	}
+	if r.dns, err = d.dns(); err != nil {
+		return r, err
+	}
+	if r.carrier, err = d.proxy(); err != nil {
+		return r, err
+	}
+	if d.keeper, err = d.lists(); err != nil {
+		return r, err
+	}
+	if r.leases, err = leases.New(leases.Config{Paths: s.House.Leases, Logger: d.log, Registerer: d.metrics}); err != nil {
+		return r, err
+	}
+	r.packets, err = nflog.New(nflog.Config{Group: s.House.NFLOGGroup, LAN: s.House.LAN, Logger: d.log, Registerer: d.metrics})
+	return r, err
+}
+
+func (r rooms) close() {
+	if r.page != nil { // both or none
+		_ = r.page.Close()
+		_ = r.control.Close()
+	}
+}
+
+// task is one thing that runs for as long as the daemon does.
+type task struct {
+	name string
+	run  func(context.Context) error
+}
+
+func (d *daemon) tasks(r rooms) []task {
+	all := []task{
+		{"observer", d.observer.Run},
+		{"neighbour table", func(ctx context.Context) error { return d.neigh.Run(ctx, d.sight) }},
+		{"leases", func(ctx context.Context) error { return r.leases.Run(ctx, d.sight) }},
+		{"conntrack", func(ctx context.Context) error { return d.tracker.Run(ctx, d.event) }},
+		{"live counters", d.dumpRegularly},
+		{"nflog", func(ctx context.Context) error {
+			return r.packets.Run(ctx, func(p flow.Packet) { d.sightPacket(p); d.observer.Packet(p) })
+		}},
+		{"lists", d.keeper.Run},
+		{"kernel", d.keepKernel},
+		{"dns", r.dns.Run},
+		{"dns's pulse", func(ctx context.Context) error {
+			return d.pulse(ctx, "dns", r.dns.Probe, r.dns.Upstream, enforce.ServiceDNS)
+		}},
+		{"page", func(ctx context.Context) error {
+			return serveUntil(ctx, ui.HTTPServer(ctx, r.pages.TCP(), d.log), r.page)
+		}},
+		{"control socket", func(ctx context.Context) error {
+			return serveUntil(ctx, ui.HTTPServer(ctx, r.pages.Control(), d.log), r.control)
+		}},
+		{"signals", d.reloadOnHangup},
+	}
+	if r.carrier != nil {
+		all = append(all, task{"proxy", r.carrier.Run}, task{"proxy's pulse", func(ctx context.Context) error {
+			return d.pulse(ctx, "proxy", r.carrier.Probe, nil, enforce.ServiceHTTP, enforce.ServiceTLS)
+		}})
+	}
+	return all
+}
+
 // live runs the rooms until ctx ends or one of them fails, then takes our rules
 // out of the kernel. What was cut stays cut.
 func (d *daemon) live(ctx context.Context) (err error) {
-	s := d.settings.Load()
-	pages, err := d.pages()
-	if err != nil {
-		return err
-	}
-	page, control, err := d.listen(ctx)
-	if err != nil {
-		return err
-	}
-	defer page.Close()
-	defer control.Close()
-	dns, err := d.dns()
-	if err != nil {
-		return err
-	}
-	carrier, err := d.proxy()
-	if err != nil {
-		return err
-	}
-	if d.keeper, err = d.lists(); err != nil {
-		return err
-	}
-	lease, err := leases.New(leases.Config{Paths: s.House.Leases, Logger: d.log, Registerer: d.metrics})
-	if err != nil {
-		return err
-	}
-	packets, err := nflog.New(nflog.Config{Group: s.House.NFLOGGroup, LAN: s.House.LAN, Logger: d.log, Registerer: d.metrics})
+	r, err := d.furnish(ctx)
+	defer r.close()
 	if err != nil {
 		return err
 	}
@@ -253,54 +343,40 @@ func (d *daemon) live(ctx context.Context) (err error) {
 	if err := d.apply(ctx); err != nil {
 		return err
 	}
-
-	// The store outlives the rooms that write to the journal, so that nothing of
-	// their last words is lost.
-	sub := d.recorder.Subscribe("store", 8192)
-	written, stopWriting := context.WithCancel(context.WithoutCancel(ctx))
-	storeDone := make(chan error, 1)
-	go func() { storeDone <- d.store.Run(written, sub) }()
-	defer func() {
-		stopWriting()
-		err = errors.Join(err, <-storeDone)
-	}()
-
+	stopWriting := d.write(ctx)
+	defer func() { err = errors.Join(err, stopWriting()) }()
 	g, ctx := errgroup.WithContext(ctx)
-	run := func(name string, fn func(context.Context) error) {
+	for _, t := range d.tasks(r) {
 		g.Go(func() error {
-			if err := fn(ctx); err != nil && ctx.Err() == nil {
-				return fmt.Errorf("%s: %w", name, err)
+			if err := t.run(ctx); err != nil && ctx.Err() == nil {
+				return fmt.Errorf("%s: %w", t.name, err)
 			}
 			return nil
 		})
 	}
-	run("observer", d.observer.Run)
-	run("neighbour table", func(ctx context.Context) error { return d.neigh.Run(ctx, d.sight) })
-	run("leases", func(ctx context.Context) error { return lease.Run(ctx, d.sight) })
-	run("conntrack", func(ctx context.Context) error { return d.tracker.Run(ctx, d.observer.Event) })
-	run("live counters", d.dumpRegularly)
-	run("nflog", func(ctx context.Context) error {
-		return packets.Run(ctx, func(p flow.Packet) { d.sightPacket(p); d.observer.Packet(p) })
-	})
-	run("lists", d.keeper.Run)
-	run("dns", dns.Run)
-	if carrier != nil {
-		run("proxy", carrier.Run)
-		run("proxy's pulse", func(ctx context.Context) error {
-			return d.pulse(ctx, "proxy", carrier.Probe, nil, enforce.ServiceHTTP, enforce.ServiceTLS)
-		})
-	}
-	run("kernel", d.keepKernel)
-	run("dns's pulse", func(ctx context.Context) error {
-		return d.pulse(ctx, "dns", dns.Probe, dns.Upstream, enforce.ServiceDNS)
-	})
-	run("page", func(ctx context.Context) error { return serveUntil(ctx, ui.HTTPServer(ctx, pages.TCP(), d.log), page) })
-	run("control socket", func(ctx context.Context) error {
-		return serveUntil(ctx, ui.HTTPServer(ctx, pages.Control(), d.log), control)
-	})
-	run("signals", d.reloadOnHangup)
-	d.log.Info("the house stands", "page", page.Addr().String(), "lan", fmt.Sprint(s.House.LAN))
+	d.log.Info("the house stands", "page", r.page.Addr().String(), "lan", fmt.Sprint(d.settings.Load().House.LAN))
 	return g.Wait()
+}
+
+// write lets the store write down what the journal carries until it is stopped.
+// It outlives the rooms, so that nothing of their last words is lost.
+func (d *daemon) write(ctx context.Context) (stop func() error) {
+	sub := d.recorder.Subscribe("store", 8192)
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	done := make(chan error, 1)
+	go func() { done <- d.store.Run(ctx, sub) }()
+	return func() error {
+		cancel()
+		return <-done
+	}
+}
+
+// event takes one connection's news in, unless the house is switched off:
+// connection tracking goes on without us, and nothing shall be seen then.
+func (d *daemon) event(e flow.Event) {
+	if d.on.Load() {
+		d.observer.Event(e)
+	}
 }
 
 // sight takes one sighting in; a new device is an event, and the kernel may
@@ -348,7 +424,7 @@ func (d *daemon) dumpRegularly(ctx context.Context) error {
 		case <-wait.C:
 		}
 		n := 0
-		err := d.tracker.Dump(ctx, func(e flow.Event) { n++; d.observer.Event(e) })
+		err := d.tracker.Dump(ctx, func(e flow.Event) { n++; d.event(e) })
 		d.health.set("counters", err, "Bytes of running connections are counted.", "")
 		// A dump of 12,000 entries costs a slow core 20 ms.
 		every := 5 * time.Second
@@ -362,227 +438,14 @@ func (d *daemon) dumpRegularly(ctx context.Context) error {
 	}
 }
 
-func (d *daemon) dns() (*dnsfilter.Server, error) {
-	s := d.settings.Load()
-	upstreams, err := d.upstreams()
-	if err != nil {
-		return nil, err
-	}
-	answer, err := dnsfilter.ParseBlockAnswer(s.DNS.BlockAnswer)
-	if err != nil {
-		return nil, err
-	}
-	return dnsfilter.New(dnsfilter.Config{
-		Listen: []netip.Addr{netip.IPv6Unspecified()}, Port: s.DNS.Port, RedirectPort: s.DNS.RedirectPort,
-		Upstreams: upstreams, LocalResolver: s.DNS.LocalResolver, LocalZones: s.DNS.LocalZones,
-		BlockAnswer: answer, BlockTTL: s.DNS.BlockTTL,
-		Devices: d.registry, Resolve: d.resolve, Decider: d.engine,
-		Describe: func(n dnsname.Name) atlas.Destination { x, _ := d.atlas.Lookup(n); return x },
-		Names:    d.observer, Recorder: d.recorder, Logger: d.log, Registerer: d.metrics,
-	})
-}
-
-// upstreams are those of the settings, else those that the router uses.
-func (d *daemon) upstreams() ([]dnsfilter.Upstream, error) {
-	s := d.settings.Load()
-	var out []dnsfilter.Upstream
-	for _, text := range s.DNS.Upstreams {
-		u, err := dnsfilter.ParseUpstream(text)
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, u)
-	}
-	if len(out) > 0 {
-		return out, nil
-	}
-	own := *d.own.Load()
-	var errs []error
-	for _, path := range s.DNS.Resolv {
-		us, err := dnsfilter.SystemUpstreams(path, func(a netip.AddrPort) bool { return own[a.Addr()] || a.Addr().IsLoopback() })
-		if err == nil && len(us) > 0 {
-			d.log.Info("look-ups go where the router sends its own", "file", path, "upstreams", len(us))
-			return us, nil
-		}
-		errs = append(errs, err)
-	}
-	if s.DNS.LocalResolver.IsValid() {
-		d.log.Info("look-ups go to the router's own resolver", "resolver", s.DNS.LocalResolver)
-		return []dnsfilter.Upstream{{Addr: s.DNS.LocalResolver}}, nil
-	}
-	return nil, fmt.Errorf("no resolver to ask was found: name one in %s, section dns, as list upstream '192.0.2.1': %w", d.cmd.Config, errors.Join(errs...))
-}
-
-// resolve looks a client up in the kernel's neighbour table there and then,
-// when it asks before its neighbour entry was announced.
-func (d *daemon) resolve(a netip.Addr) (devices.Device, bool) {
-	s, ok := d.neigh.Lookup(a)
-	if !ok {
-		return devices.Device{}, false
-	}
-	d.sight(s)
-	return d.registry.ByAddr(a)
-}
-
-func (d *daemon) proxy() (*proxy.Proxy, error) {
-	s := d.settings.Load()
-	if !s.Proxy.Enabled {
-		return nil, nil
-	}
-	return newProxy(d, s)
-}
-
-func (d *daemon) lists() (*lists.Lists, error) {
-	s := d.settings.Load()
-	return lists.New(lists.Config{
-		Dir: s.House.State, Sources: listSources(s), FileRoot: filepath.Join(s.House.State, "lists"), Scratch: s.House.Volatile,
-		OnIndex: func(x *blocklist.Index) {
-			d.index.Store(x)
-			if err := d.recompile(context.Background()); err != nil {
-				d.log.Error("compiling the rules with the new lists", "error", err)
-			}
-		},
-		Control: d.markOurs, Logger: d.log, Registerer: d.metrics,
-	})
-}
-
-func listSources(s *configs.Settings) []lists.Source {
-	sources := []lists.Source{{Name: "netcurtain-starter", Text: configs.Starter}}
-	for _, l := range s.Lists {
-		if l.Enabled {
-			sources = append(sources, lists.Source{Name: l.Name, Allow: l.Allow, File: l.File, URL: l.URL})
-		}
-	}
-	return sources
-}
-
-// recompile makes a Set of what the household chose and puts it in force.
-func (d *daemon) recompile(ctx context.Context) error {
-	s := d.settings.Load()
-	rules, err := d.store.Rules(ctx)
-	if err != nil {
-		return err
-	}
-	set, err := policy.Compile(policy.Config{
-		Off: !d.on.Load(), Rules: rules, Index: d.index.Load(),
-		LocalZones: s.DNS.LocalZones, RebindingExempt: s.DNS.Rebinding,
-	})
-	if err != nil {
-		return err
-	}
-	d.engine.Swap(set)
-	return nil
-}
-
-// keepKernel makes the kernel follow the household's choices: at once when one
-// is made, and every few seconds for what time alone changes.
-func (d *daemon) keepKernel(ctx context.Context) error {
-	tick := time.NewTicker(5 * time.Second)
-	defer tick.Stop()
-	for {
-		err := d.apply(ctx)
-		d.health.set("kernel", err, "The kernel follows the household's choices.", "netcurtain check")
-		if own, _, err := ownAddresses(); err == nil {
-			d.own.Store(&own)
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-d.wake:
-		case <-tick.C:
-		}
-	}
-}
-
-func (d *daemon) apply(ctx context.Context) error {
-	if !d.on.Load() {
-		return errors.Join(enforce.Release(ctx), d.kernel.RemoveCut(ctx))
-	}
-	if err := d.kernel.Set(ctx, d.desired(time.Now())); err != nil {
-		return err
-	}
-	return d.remember(ctx)
-}
-
-// desired says what the kernel shall do, from how each device is treated.
-func (d *daemon) desired(now time.Time) enforce.Desired {
-	s := d.settings.Load()
-	want := enforce.Desired{
-		LAN: s.House.LAN, NFLOGGroup: s.House.NFLOGGroup, InterceptDNS: s.DNS.Intercept,
-		Ports: enforce.Ports{DNS: s.DNS.Port, DNSRedirect: s.DNS.RedirectPort, HTTPProxy: s.Proxy.HTTPPort, TLSProxy: s.Proxy.TLSPort},
-		Marks: enforce.Marks{Deliver: s.House.MarkDeliver, Ours: s.House.MarkOurs, Table: s.House.Table},
-	}
-	for _, dev := range d.registry.All(now) {
-		switch dev.Mode {
-		case devices.ModeOff:
-			want.Unfiltered = append(want.Unfiltered, dev.MACs...)
-		case devices.ModeGuard:
-			if s.Proxy.Enabled {
-				want.Guarded = append(want.Guarded, dev.MACs...)
-			}
-		case devices.ModeLocal:
-			want.Cut = append(want.Cut, dev.MACs...)
-		}
-	}
-	return want
-}
-
-// pulse keeps the kernel bringing traffic to services for as long as a real
-// request through our own listener is answered within 500 ms. first, when set,
-// must succeed once before that begins. Nothing else keeps us alive.
-func (d *daemon) pulse(ctx context.Context, name string, probe, first func(context.Context) error, services ...enforce.Service) error {
-	tick := time.NewTicker(time.Second)
-	defer tick.Stop()
-	for {
-		err := d.beat(ctx, probe, &first, services)
-		if ctx.Err() != nil {
-			return nil
-		}
-		d.health.set(name, err, "Answers, so the kernel brings it traffic.", "netcurtain status; if it stays, restart netcurtain")
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
-	}
-}
-
-func (d *daemon) beat(ctx context.Context, probe func(context.Context) error, first *func(context.Context) error, services []enforce.Service) error {
-	if !d.on.Load() {
-		return nil
-	}
-	if *first != nil {
-		ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
-		defer cancel()
-		if err := (*first)(ctx); err != nil {
-			return fmt.Errorf("no upstream answers yet: %w", err)
-		}
-		*first = nil
-	}
-	short, cancel := context.WithTimeout(ctx, 500*time.Millisecond)
-	defer cancel()
-	if err := probe(short); err != nil {
-		return err
-	}
-	for _, s := range services {
-		if err := d.kernel.Alive(ctx, s); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // reloadOnHangup reads the settings file again on SIGHUP. What is wrong keeps the
 // old settings in force and is said.
 func (d *daemon) reloadOnHangup(ctx context.Context) error {
-	hup := make(chan os.Signal, 1)
-	signal.Notify(hup, syscall.SIGHUP)
-	defer signal.Stop(hup)
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-hup:
+		case <-d.hangup:
 			d.reload(ctx)
 		}
 	}

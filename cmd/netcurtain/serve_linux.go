@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"reflect"
 	"sync"
 	"syscall"
 	"time"
@@ -148,17 +147,26 @@ func serveUntil(ctx context.Context, s *http.Server, l net.Listener) error {
 	return nil
 }
 
-// reload reads the settings again. What only a start can change is said.
+// reload reads the settings again. What only a start can change stays as it was
+// until then, and that is said: a rule for a port on which nobody listens would
+// take the house's look-ups away.
 func (d *daemon) reload(ctx context.Context) {
-	now := *d.settings.Load()
-	next, err := d.cmd.read()
-	d.health.set("settings", err, "The settings file is in force.", "netcurtain check --config "+d.cmd.Config)
-	d.reloaded.Set(1)
+	const mend = "netcurtain check --config "
+	read, err := d.cmd.read()
 	if err != nil {
 		d.reloaded.Set(0)
+		d.health.set("settings", err, "", mend+d.cmd.Config)
 		d.log.Error("the settings file is wrong; the old settings stay in force", "error", err)
 		return
 	}
+	next, restart := d.settings.Load().Adopt(read)
+	well := "The settings file is in force."
+	if restart {
+		well = "The settings file is in force, but for what needs a restart: interfaces, ports, upstreams, paths, budgets."
+		d.log.Warn("some of the new settings (interfaces, ports, upstreams, paths, budgets) need a restart; the old ones stay in force until then")
+	}
+	d.reloaded.Set(1)
+	d.health.set("settings", nil, well, "")
 	d.settings.Store(&next)
 	if err := d.keeper.Reload(ctx, listSources(&next)); err != nil {
 		d.log.Error("the lists of the new settings", "error", err)
@@ -167,11 +175,6 @@ func (d *daemon) reload(ctx context.Context) {
 		d.log.Error("compiling the rules", "error", err)
 	}
 	d.changed()
-	a, b := now, next
-	a.Lists, b.Lists, a.DNS.Rebinding, b.DNS.Rebinding, a.DNS.Intercept, b.DNS.Intercept = nil, nil, nil, nil, false, false
-	if !reflect.DeepEqual(a, b) {
-		d.log.Warn("some of the new settings (interfaces, ports, upstreams, paths, budgets) need a restart")
-	}
 	d.log.Info("the settings were read again", "file", d.cmd.Config)
 }
 

@@ -1,0 +1,111 @@
+package main
+
+// How the kernel is kept at what the household chose, for as long as we answer.
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/netcurtain/netcurtain/devices"
+	"github.com/netcurtain/netcurtain/enforce"
+)
+
+// keepKernel makes the kernel follow the household's choices: at once when one
+// is made, and every few seconds for what time alone changes.
+func (d *daemon) keepKernel(ctx context.Context) error {
+	tick := time.NewTicker(5 * time.Second)
+	defer tick.Stop()
+	for {
+		err := d.apply(ctx)
+		d.health.set("kernel", err, "The kernel follows the household's choices.", "netcurtain check")
+		if own, _, err := ownAddresses(); err == nil {
+			d.own.Store(&own)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-d.wake:
+		case <-tick.C:
+		}
+	}
+}
+
+func (d *daemon) apply(ctx context.Context) error {
+	if !d.on.Load() {
+		return errors.Join(enforce.Release(ctx), d.kernel.RemoveCut(ctx))
+	}
+	if err := d.kernel.Set(ctx, d.desired(time.Now())); err != nil {
+		return err
+	}
+	return d.remember(ctx)
+}
+
+// desired says what the kernel shall do, from how each device is treated.
+func (d *daemon) desired(now time.Time) enforce.Desired {
+	s := d.settings.Load()
+	want := enforce.Desired{
+		LAN: s.House.LAN, NFLOGGroup: s.House.NFLOGGroup, InterceptDNS: s.DNS.Intercept,
+		Ports: enforce.Ports{DNS: s.DNS.Port, DNSRedirect: s.DNS.RedirectPort, HTTPProxy: s.Proxy.HTTPPort, TLSProxy: s.Proxy.TLSPort},
+		Marks: enforce.Marks{Deliver: s.House.MarkDeliver, Ours: s.House.MarkOurs, Table: s.House.Table},
+	}
+	for _, dev := range d.registry.All(now) {
+		switch dev.Mode {
+		case devices.ModeOff:
+			want.Unfiltered = append(want.Unfiltered, dev.MACs...)
+		case devices.ModeGuard:
+			if s.Proxy.Enabled {
+				want.Guarded = append(want.Guarded, dev.MACs...)
+			}
+		case devices.ModeLocal:
+			want.Cut = append(want.Cut, dev.MACs...)
+		}
+	}
+	return want
+}
+
+// pulse keeps the kernel bringing traffic to services for as long as a real
+// request through our own listener is answered within 500 ms. first, when set,
+// must succeed once before that begins. Nothing else keeps us alive.
+func (d *daemon) pulse(ctx context.Context, name string, probe, first func(context.Context) error, services ...enforce.Service) error {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		err := d.beat(ctx, probe, &first, services)
+		if ctx.Err() != nil {
+			return nil
+		}
+		d.health.set(name, err, "Answers, so the kernel brings it traffic.", "netcurtain status; if it stays, restart netcurtain")
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+func (d *daemon) beat(ctx context.Context, probe func(context.Context) error, first *func(context.Context) error, services []enforce.Service) error {
+	if !d.on.Load() {
+		return nil
+	}
+	if *first != nil {
+		ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+		defer cancel()
+		if err := (*first)(ctx); err != nil {
+			return fmt.Errorf("no upstream answers yet: %w", err)
+		}
+		*first = nil
+	}
+	short, cancel := context.WithTimeout(ctx, 500*time.Millisecond)
+	defer cancel()
+	if err := probe(short); err != nil {
+		return err
+	}
+	for _, s := range services {
+		if err := d.kernel.Alive(ctx, s); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,133 @@
+package main
+
+// How the rooms that answer and decide are made from the settings.
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"path/filepath"
+
+	"github.com/netcurtain/netcurtain/atlas"
+	"github.com/netcurtain/netcurtain/configs"
+	"github.com/netcurtain/netcurtain/devices"
+	"github.com/netcurtain/netcurtain/dnsfilter"
+	"github.com/netcurtain/netcurtain/internal/dnsname"
+	"github.com/netcurtain/netcurtain/lists"
+	"github.com/netcurtain/netcurtain/policy"
+	"github.com/netcurtain/netcurtain/policy/blocklist"
+	"github.com/netcurtain/netcurtain/proxy"
+)
+
+func (d *daemon) dns() (*dnsfilter.Server, error) {
+	s := d.settings.Load()
+	upstreams, err := d.upstreams()
+	if err != nil {
+		return nil, err
+	}
+	answer, err := dnsfilter.ParseBlockAnswer(s.DNS.BlockAnswer)
+	if err != nil {
+		return nil, err
+	}
+	return dnsfilter.New(dnsfilter.Config{
+		Listen: []netip.Addr{netip.IPv6Unspecified()}, Port: s.DNS.Port, RedirectPort: s.DNS.RedirectPort,
+		Upstreams: upstreams, LocalResolver: s.DNS.LocalResolver, LocalZones: s.DNS.LocalZones,
+		BlockAnswer: answer, BlockTTL: s.DNS.BlockTTL,
+		Devices: d.registry, Resolve: d.resolve, Decider: d.engine,
+		Describe: func(n dnsname.Name) atlas.Destination { x, _ := d.atlas.Lookup(n); return x },
+		Names:    d.observer, Recorder: d.recorder, Logger: d.log, Registerer: d.metrics,
+	})
+}
+
+// upstreams are those of the settings, else those that the router uses.
+func (d *daemon) upstreams() ([]dnsfilter.Upstream, error) {
+	s := d.settings.Load()
+	var out []dnsfilter.Upstream
+	for _, text := range s.DNS.Upstreams {
+		u, err := dnsfilter.ParseUpstream(text)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, u)
+	}
+	if len(out) > 0 {
+		return out, nil
+	}
+	own := *d.own.Load()
+	var errs []error
+	for _, path := range s.DNS.Resolv {
+		us, err := dnsfilter.SystemUpstreams(path, func(a netip.AddrPort) bool { return own[a.Addr()] || a.Addr().IsLoopback() })
+		if err == nil && len(us) > 0 {
+			d.log.Info("look-ups go where the router sends its own", "file", path, "upstreams", len(us))
+			return us, nil
+		}
+		errs = append(errs, err)
+	}
+	if s.DNS.LocalResolver.IsValid() {
+		d.log.Info("look-ups go to the router's own resolver", "resolver", s.DNS.LocalResolver)
+		return []dnsfilter.Upstream{{Addr: s.DNS.LocalResolver}}, nil
+	}
+	return nil, fmt.Errorf("no resolver to ask was found: name one in %s, section dns, as list upstream '192.0.2.1': %w", d.cmd.Config, errors.Join(errs...))
+}
+
+// resolve looks a client up in the kernel's neighbour table there and then,
+// when it asks before its neighbour entry was announced.
+func (d *daemon) resolve(a netip.Addr) (devices.Device, bool) {
+	s, ok := d.neigh.Lookup(a)
+	if !ok {
+		return devices.Device{}, false
+	}
+	d.sight(s)
+	return d.registry.ByAddr(a)
+}
+
+func (d *daemon) proxy() (*proxy.Proxy, error) {
+	s := d.settings.Load()
+	if !s.Proxy.Enabled {
+		return nil, nil
+	}
+	return newProxy(d, s)
+}
+
+func (d *daemon) lists() (*lists.Lists, error) {
+	s := d.settings.Load()
+	return lists.New(lists.Config{
+		Dir: s.House.State, Sources: listSources(s), FileRoot: filepath.Join(s.House.State, "lists"), Scratch: s.House.Volatile,
+		OnIndex: func(x *blocklist.Index) {
+			d.index.Store(x)
+			if err := d.recompile(context.Background()); err != nil {
+				d.log.Error("compiling the rules with the new lists", "error", err)
+			}
+		},
+		Control: d.markOurs, Logger: d.log, Registerer: d.metrics,
+	})
+}
+
+func listSources(s *configs.Settings) []lists.Source {
+	sources := []lists.Source{{Name: "netcurtain-starter", Text: configs.Starter}}
+	for _, l := range s.Lists {
+		if l.Enabled {
+			sources = append(sources, lists.Source{Name: l.Name, Allow: l.Allow, File: l.File, URL: l.URL})
+		}
+	}
+	return sources
+}
+
+// recompile makes a Set of what the household chose and puts it in force.
+func (d *daemon) recompile(ctx context.Context) error {
+	s := d.settings.Load()
+	rules, err := d.store.Rules(ctx)
+	if err != nil {
+		return err
+	}
+	set, err := policy.Compile(policy.Config{
+		Off: !d.on.Load(), Rules: rules, Index: d.index.Load(),
+		LocalZones: s.DNS.LocalZones, RebindingExempt: s.DNS.Rebinding,
+	})
+	if err != nil {
+		return err
+	}
+	d.engine.Swap(set)
+	return nil
+}
