@@ -71,6 +71,13 @@ func TestWithWhomADeviceTalked(t *testing.T) {
 	// The same afterwards in the same hour, when it is known that they were reached.
 	h.record(to("Asked Inc", asked("api.example.com", policy.Allow)), to("Only Blocked Inc", asked("ads.example.com", policy.Block)))
 	equal(t, "partners later", totals(t, h, tv).Organisations, want)
+
+	// What is known to have been reached is not, when that is erased.
+	_, err := h.Erase(t.Context(), tv)
+	must(t, err)
+	equal(t, "partners after an erase", totals(t, h, tv).Organisations, []string(nil))
+	h.record(to("Asked Inc", asked("api.example.com", policy.Allow)))
+	equal(t, "partners of a new beginning", totals(t, h, tv).Organisations, []string{"Asked Inc"})
 }
 
 // A roll-up of days answers of hours: an organisation that was reached this

@@ -105,6 +105,10 @@ func TestTheLedgerKeepsToItsBytes(t *testing.T) {
 				t.Errorf("totals: %v, %v", totals, err)
 			}
 			sameRollUps(t, h, c.name)
+			strangers, err := strconv.Atoi(ask(t, h.cfg.LedgerPath, "SELECT count(*) FROM partner WHERE known = 0"))
+			if err != nil || strangers > c.n/4 { // half of all were reached
+				t.Errorf("%d strangers are kept, %v: they went with nothing", strangers, err)
+			}
 			// What is oldest went, what is newest is there.
 			rows, err := h.Lookups(t.Context(), journal.Filter{Limit: 1000})
 			if err != nil || len(rows) < 100 {
