@@ -20,6 +20,9 @@ type DeviceTotals struct {
 	ReadableBytes int64 // out, of those
 	Lookups       int64
 	Blocked       int64 // look-ups and connections
+	// Organisations are those whom the device reached, the one that got most first:
+	// what was blocked or answered with an error reached nobody. Where nobody
+	// knows the organisation, a registrable domain or a public address stands for it.
 	Organisations []string
 	LastActive    time.Time
 }
