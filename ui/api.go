@@ -478,7 +478,19 @@ func ruleName(text string) (dnsname.Name, error) {
 	if name == "" {
 		return "", badRequest("name is empty: a name such as ads.example.com is needed")
 	}
+	if below, ok := strings.CutPrefix(text, "*."); ok {
+		return "", badRequest("name %.80q: say %.80q; everything below a name is meant too", text, below)
+	}
+	if i := strings.IndexFunc(string(name), notInNames); i >= 0 {
+		return "", badRequest("name %.80q: %q is not part of a name: one such as ads.example.com is needed, no address of a page", text, name[i])
+	}
 	return name, nil
+}
+
+// notInNames reports what no name that a household may mean has in it: a rule
+// for "https://ads.example.com/" would be kept, and never match.
+func notInNames(r rune) bool {
+	return !(r >= 'a' && r <= 'z' || r >= '0' && r <= '9' || r == '-' || r == '_' || r == '.')
 }
 
 // since is when a span that is asked for began: "today", "24h", "7d" or a time

@@ -426,6 +426,8 @@ func TestFormsRefuse(t *testing.T) {
 		"unknown switch":    {"/switch", "to=maybe", "on or off is needed"},
 		"an address":        {"/rules", "action=block&name=192.0.2.1", "rules speak of names"},
 		"the whole of DNS":  {"/rules", "action=block&name=.", "name is empty"},
+		"a page's address":  {"/rules", "action=block&name=http://ads.example/", "not part of a name"},
+		"an asterisk":       {"/rules", "action=block&name=*.ads.example", "everything below a name is meant too"},
 		"a name too long":   {tvPage + "/name", "name=" + strings.Repeat("a", 61), "at most 60"},
 		"a name that turns": {tvPage + "/name", "name=%E2%80%AE", "only letters"},
 	} {

@@ -21,11 +21,10 @@ func (releaseCmd) Run(ctx context.Context) error { return enforce.Release(ctx) }
 
 // Run checks the settings file, then what the kernel can do.
 func (c checkCmd) Run(ctx context.Context, io std) error {
-	lines := []api.HealthLine{}
-	if _, err := c.read(); err != nil {
-		lines = append(lines, api.HealthLine{Name: "settings", Meaning: err.Error(), Mend: "edit " + c.Config})
-	} else {
-		lines = append(lines, api.HealthLine{Name: "settings", OK: true, Meaning: c.Config + " is right"})
+	meaning, err := c.judge()
+	lines := []api.HealthLine{{Name: "settings", OK: err == nil, Meaning: meaning}}
+	if err != nil {
+		lines[0].Mend = "edit " + c.Config
 	}
 	k, err := enforce.New(enforce.Config{Logger: slog.New(slog.DiscardHandler), CutFile: "/etc/netcurtain/cut.nft"})
 	if err != nil {

@@ -63,6 +63,9 @@ func (f socketFlag) call(ctx context.Context, method, path string, query url.Val
 		if json.NewDecoder(io.LimitReader(resp.Body, 1<<16)).Decode(&e) != nil || e.Error == "" {
 			return fmt.Errorf("the daemon answered %s", resp.Status)
 		}
+		if resp.StatusCode == http.StatusBadRequest {
+			return usageError{e.Error}
+		}
 		return errors.New(e.Error)
 	}
 	if out == nil {
@@ -91,6 +94,14 @@ func (f socketFlag) get(ctx context.Context, path string, query url.Values, out 
 
 func (f socketFlag) post(ctx context.Context, path string, body, out any) error {
 	return f.call(ctx, http.MethodPost, path, nil, body, out)
+}
+
+// devicePath is where the API keeps a device, by whatever a person calls it.
+func devicePath(device, what string) (string, error) {
+	if device == "" || device == "." || device == ".." { // no segment of a path
+		return "", usageError{fmt.Sprintf("device %q: its name, address or ID is needed; netcurtain devices lists them", device)}
+	}
+	return "/api/v1/devices/" + url.PathEscape(device) + what, nil
 }
 
 // jsonFlag is what every command that reads has.

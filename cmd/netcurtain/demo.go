@@ -72,13 +72,23 @@ func (c demoCmd) loadPersonas() ([]scene.Persona, error) {
 	return all, nil
 }
 
+// check finds what is wrong with the wish before anything is done.
+func (c demoCmd) check() error {
+	addr, err := net.ResolveTCPAddr("tcp", c.Listen)
+	switch {
+	case err != nil || !addr.IP.IsLoopback():
+		return usageError{fmt.Sprintf("--listen %s: a loopback address and port such as 127.0.0.1:8300 is needed", c.Listen)}
+	case c.For < 0:
+		return usageError{fmt.Sprintf("--for %s: a span such as 40s or 10m is needed", c.For)}
+	case c.Verify && c.For == 0:
+		return usageError{"--verify: it looks at the end, so --for is needed; --for 40s is enough"}
+	}
+	return nil
+}
+
 // listenPage opens the page's port before anything else is made, so that a
 // taken port leaves nothing behind.
 func (c demoCmd) listenPage(ctx context.Context) (*net.TCPListener, error) {
-	addr, err := net.ResolveTCPAddr("tcp", c.Listen)
-	if err != nil || !addr.IP.IsLoopback() {
-		return nil, usageError{fmt.Sprintf("--listen %s: a loopback address and port such as 127.0.0.1:8300 is needed", c.Listen)}
-	}
 	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", c.Listen)
 	if err != nil {
 		return nil, fmt.Errorf("the page: %w: another program (or another demo) has that port; choose one with --listen 127.0.0.1:8400", err)

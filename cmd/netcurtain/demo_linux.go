@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/url"
 	"os"
 	"os/exec"
@@ -28,6 +29,9 @@ const (
 
 // Run builds the house, lets it live and takes it down.
 func (c demoCmd) Run(ctx context.Context, io std) error {
+	if err := c.check(); err != nil {
+		return err
+	}
 	all, err := c.loadPersonas()
 	if err != nil {
 		return err
@@ -82,10 +86,7 @@ func lockDemo() (unlock func(), err error) {
 	return func() { _ = os.RemoveAll(demoFolder); _ = f.Close() }, nil
 }
 
-// filer is a listener that can hand over its descriptor.
-type filer interface{ File() (*os.File, error) }
-
-func (c demoCmd) live(ctx context.Context, io std, all []scene.Persona, page filer) (err error) {
+func (c demoCmd) live(ctx context.Context, io std, all []scene.Persona, page *net.TCPListener) (err error) {
 	began := time.Now()
 	say := func(format string, arg ...any) {
 		fmt.Fprintf(io.err, "%5.1fs  "+format+"\n", append([]any{time.Since(began).Seconds()}, arg...)...)
@@ -165,12 +166,12 @@ func (c demoCmd) live(ctx context.Context, io std, all []scene.Persona, page fil
 		g.Go(func() error { return d.Run(world, report) })
 	}
 	fmt.Fprintf(io.err, `
-  The page:        http://%s/     (from elsewhere: ssh -L 8300:%s THIS-MACHINE)
-  The same house:  netcurtain devices --socket %s
+  The page:        http://%[1]s/     (from elsewhere: ssh -L 8300:%[1]s THIS-MACHINE)
+  The same house:  netcurtain devices --socket %[2]s
   Step into it:    ip netns exec nc-tv ping 192.168.77.1
   Ctrl-C ends it and leaves nothing behind.
 
-`, c.Listen, c.Listen, f.Socket)
+`, page.Addr(), f.Socket)
 
 	end := make(<-chan time.Time)
 	if c.For > 0 {
@@ -279,7 +280,7 @@ config store
 
 // startDaemon runs this very binary in the router's namespace and hands it the
 // page's listener, which stays outside.
-func startDaemon(router *netlab.Host, page filer) (*child, error) {
+func startDaemon(router *netlab.Host, page *net.TCPListener) (*child, error) {
 	for name, text := range map[string]string{
 		"netcurtain": demoSettings, "destinations.tsv": personas.Destinations, "resolv.conf": "nameserver " + scene.ProviderDNS.String() + "\n",
 	} {
@@ -357,13 +358,18 @@ func (c *child) stop() error {
 
 // keepLog moves the log to where it outlives the demo's folder.
 func (c *child) keepLog() string {
-	to := filepath.Join(os.TempDir(), "netcurtain-demo.log")
 	text, err := os.ReadFile(filepath.Join(demoFolder, "daemon.log"))
-	if err == nil {
-		err = os.WriteFile(to, text, 0o600)
-	}
 	if err != nil {
 		return err.Error()
 	}
-	return to
+	// A name that nobody can foresee: everybody may put links into this folder.
+	to, err := os.CreateTemp("", "netcurtain-demo-*.log")
+	if err != nil {
+		return err.Error()
+	}
+	_, err = to.Write(text)
+	if err := errors.Join(err, to.Close()); err != nil {
+		return err.Error()
+	}
+	return to.Name()
 }

@@ -11,6 +11,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/netcurtain/netcurtain/internal/dnsname"
 	"github.com/netcurtain/netcurtain/ui/api"
 )
 
@@ -171,7 +172,11 @@ Examples:
 }
 
 func (c modeCmd) Run(ctx context.Context, io std) error {
-	return c.post(ctx, "/api/v1/devices/"+url.PathEscape(c.Device)+"/mode", api.SetMode{Mode: c.Mode}, nil)
+	path, err := devicePath(c.Device, "/mode")
+	if err != nil {
+		return err
+	}
+	return c.post(ctx, path, api.SetMode{Mode: c.Mode}, nil)
 }
 
 type logCmd struct {
@@ -192,7 +197,11 @@ Example:
 }
 
 func (c logCmd) Run(ctx context.Context, io std) error {
-	return c.post(ctx, "/api/v1/devices/"+url.PathEscape(c.Device)+"/log", api.SetLog{Level: c.Level}, nil)
+	path, err := devicePath(c.Device, "/log")
+	if err != nil {
+		return err
+	}
+	return c.post(ctx, path, api.SetLog{Level: c.Level}, nil)
 }
 
 // ruleFlags are common to allow and block.
@@ -238,6 +247,10 @@ func (c ruleFlags) apply(ctx context.Context, io std, action string) error {
 }
 
 func (c ruleFlags) undo(ctx context.Context, io std, action string) error {
+	name, err := dnsname.Parse(c.Name)
+	if err != nil {
+		return usageError{err.Error()}
+	}
 	var all api.Rules
 	if err := c.get(ctx, "/api/v1/rules", nil, &all); err != nil {
 		return err
@@ -245,13 +258,18 @@ func (c ruleFlags) undo(ctx context.Context, io std, action string) error {
 	device := ""
 	if c.Device != "" {
 		var d api.DeviceDetail
-		if err := c.get(ctx, "/api/v1/devices/"+url.PathEscape(c.Device), nil, &d); err != nil {
+		path, err := devicePath(c.Device, "")
+		if err != nil {
+			return err
+		}
+		if err := c.get(ctx, path, nil, &d); err != nil {
 			return err
 		}
 		device = d.Device.ID
 	}
-	name := strings.ToLower(strings.TrimSuffix(c.Name, "."))
-	mine := slices.DeleteFunc(all.Rules, func(r api.Rule) bool { return r.Name != name || r.Action != action || r.Device != device })
+	mine := slices.DeleteFunc(all.Rules, func(r api.Rule) bool {
+		return r.Name != string(name) || r.Action != action || r.Device != device
+	})
 	if len(mine) == 0 {
 		return fmt.Errorf("there is no rule to %s %s", action, name)
 	}
@@ -260,7 +278,7 @@ func (c ruleFlags) undo(ctx context.Context, io std, action string) error {
 			return err
 		}
 	}
-	fmt.Fprintf(io.err, "%d rules taken back\n", len(mine))
+	fmt.Fprintf(io.err, "rules taken back: %d\n", len(mine))
 	return nil
 }
 
@@ -279,6 +297,9 @@ Examples:
 }
 
 func (c eraseCmd) Run(ctx context.Context, io std) error {
+	if !c.All && c.Device == "" {
+		return usageError{"--device: a name, address or ID is needed"}
+	}
 	var done api.Erased
 	if err := c.post(ctx, "/api/v1/erase", api.Erase{Device: c.Device, All: c.All}, &done); err != nil {
 		return err

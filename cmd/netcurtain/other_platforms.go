@@ -20,15 +20,19 @@ func (releaseCmd) Run() error { return errNeedsLinux }
 
 // Run checks the settings file; the kernel is another matter.
 func (c checkCmd) Run(io std) error {
-	if _, err := c.read(); err != nil {
+	meaning, err := c.judge()
+	if err != nil {
 		return err
 	}
-	fmt.Fprintf(io.out, "settings: %s is right\n", c.Config)
+	fmt.Fprintf(io.out, "settings: %s\n", meaning)
 	return errNeedsLinux
 }
 
 // Run shows the capture that was recorded from the demo's house.
 func (c demoCmd) Run(ctx context.Context, io std) error {
+	if err := c.check(); err != nil {
+		return err
+	}
 	page, err := c.listenPage(ctx)
 	if err != nil {
 		return err

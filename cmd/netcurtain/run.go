@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"strings"
 
 	"github.com/netcurtain/netcurtain/configs"
 )
@@ -28,6 +29,17 @@ func (f configFlag) read() (configs.Settings, error) {
 	}
 	defer file.Close()
 	return configs.Parse(file, f.Config)
+}
+
+// judge says in words how the settings file is.
+func (f configFlag) judge() (meaning string, err error) {
+	if _, err := f.read(); err != nil {
+		return strings.TrimPrefix(err.Error(), "settings: "), err
+	}
+	if _, err := os.Stat(f.Config); errors.Is(err, fs.ErrNotExist) {
+		return "there is no " + f.Config + ": the defaults are in force", nil
+	}
+	return f.Config + " is right", nil
 }
 
 type runCmd struct {
