@@ -3,8 +3,8 @@
 //
 // Three files, because they wear, grow and matter differently:
 //
-//   - household.db is what people decided, and which devices the house has met. Tiny, on flash, durable before a
-//     change is answered, copied before each migration.
+//   - household.db is what people decided, and which devices the house has met.
+//     Tiny, on flash, durable before a change is answered, copied before each migration.
 //   - ledger.db is what the devices did: flows, look-ups, hourly roll-ups and
 //     rare events, within an age and a byte budget. It may lie in RAM, and may be lost.
 //   - memory.db is what outlives the ledger: daily roll-ups and rare events,
