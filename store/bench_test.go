@@ -15,7 +15,7 @@ import (
 // BenchmarkWrite is one entry's way from the journal into the ledger, in
 // batches of 1000 (the time for one entry; look-ups and flows mixed).
 func BenchmarkWrite(b *testing.B) {
-	h := open(b, b.TempDir())
+	h := open(b, b.TempDir(), (*store.Config).Synced)
 	g := newTraffic(1, 50, 5000)
 	batch := make([]journal.Entry, 1000)
 	b.ReportAllocs()
