@@ -14,9 +14,9 @@ const (
 )
 
 // budget is what the main file of the ledger may use: the configured bytes
-// without an eighth, or without 2 MB where that is more, for the write-ahead log
+// without an eighth, or without 2.25 MB where that is more, for the write-ahead log
 // and for growth between two looks.
-func (s *Store) budget() int64 { return s.cfg.Bytes - max(s.cfg.Bytes/8, minBytes/2) }
+func (s *Store) budget() int64 { return s.cfg.Bytes - max(s.cfg.Bytes/8, minBytes/2+256<<10) }
 
 // used is how many bytes of the main file hold something.
 func (l *ledger) used(ctx context.Context) int64 {
