@@ -8,8 +8,8 @@ export CC := $(or $(shell command -v musl-gcc),gcc)
 STATIC  := -linkmode=external "-extldflags=-static -Wl,--gc-sections"
 # SQLite as OpenWrt compiles it: small first. Half a megabyte of flash.
 export CGO_CFLAGS := -Os -ffunction-sections -fdata-sections -fno-asynchronous-unwind-tables
-SUDO    := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 export GOFLAGS := -tags=$(TAGS)
+export PATH := $(PATH):/usr/sbin:/sbin
 SHELL := /bin/bash
 .SHELLFLAGS := -o pipefail -c
 
@@ -20,7 +20,7 @@ help: ## say what each target does
 run: ## build, then watch a made-up house on this machine, live (Ctrl-C ends it)
 	@scripts/setup run
 	@$(MAKE) --no-print-directory build
-	@if [ "$$(uname -s)" = Linux ]; then exec $(SUDO) ./netcurtain demo $(ARGS); else exec ./netcurtain demo $(ARGS); fi
+	@exec scripts/root ./netcurtain demo $(ARGS)
 
 test: ## unit tests with -race, the root ring, the real binary in namespaces
 	@scripts/setup test
@@ -30,9 +30,10 @@ build: ## the binary, static and stripped
 	@[ -x netcurtain ] || echo "first build: 2-4 minutes (SQLite and CoreDNS are large); later ones take seconds" >&2
 	CGO_ENABLED=1 go build -v -trimpath -ldflags '$(LDFLAGS)$(if $(filter Linux,$(shell uname -s)), $(STATIC))' -o netcurtain ./cmd/netcurtain 2>&1 | scripts/progress
 
-demo-test: build ## the demo for a bounded time; fails unless its ledger holds what it must
+demo-test: ## the demo for a bounded time; fails unless its ledger holds what it must
 	@scripts/setup run
-	$(SUDO) ./netcurtain demo --for 40s --verify
+	@$(MAKE) --no-print-directory build
+	@exec scripts/root ./netcurtain demo --for 40s --verify
 
 score: ## names, protocols and protection against real captures, compared with docs/scores.md
 	@go run ./cmd/score

@@ -37,6 +37,9 @@ func (c demoCmd) Run(ctx context.Context, io std) error {
 		return err
 	}
 	if os.Geteuid() != 0 {
+		if c.Verify {
+			return errors.New("--verify: the house needs root: sudo netcurtain demo --verify --for 40s")
+		}
 		page, err := c.listenPage(ctx)
 		if err != nil {
 			return err

@@ -33,6 +33,11 @@ import (
 // page as the daemon does with live packets, and serves the page until ctx ends.
 // The page's clock stands at the capture's last packet.
 func (c demoCmd) showSample(ctx context.Context, io std, page net.Listener) (err error) {
+	if c.For > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, c.For)
+		defer cancel()
+	}
 	dir, err := os.MkdirTemp("", "netcurtain-sample-")
 	if err != nil {
 		return err
