@@ -77,11 +77,13 @@ func (f socketFlag) call(ctx context.Context, method, path string, query url.Val
 	return nil
 }
 
-// dialError says which of the three usual things is wrong and what mends it.
+// dialError says which of the usual things is wrong and what mends it.
 func dialError(socket string, err error) error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
 		return fmt.Errorf("no daemon answers at %s: start it with `netcurtain run` (or name another house with --socket)", socket)
+	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET):
+		return fmt.Errorf("%s: the daemon closed the connection: it lets in root and its own user only, or is stopping", socket)
 	case errors.Is(err, fs.ErrPermission):
 		return fmt.Errorf("%s: not allowed: run this as root or as the daemon's user", socket)
 	}

@@ -221,10 +221,8 @@ func (f socketFlag) choose(ctx context.Context, all []scene.Persona) error {
 
 // waitWell waits until everything in the house is well and answers.
 func (f socketFlag) waitWell(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
-	defer cancel()
-	var s api.Status
-	for {
+	return until(ctx, 20*time.Second, func(ctx context.Context) error {
+		var s api.Status
 		err := f.get(ctx, "/api/v1/status", nil, &s)
 		well := map[string]bool{}
 		for _, h := range s.Health {
@@ -233,28 +231,42 @@ func (f socketFlag) waitWell(ctx context.Context) error {
 		if err == nil && well["dns"] && well["proxy"] {
 			return nil
 		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("the house does not get well: %+v (%w)", s.Health, err)
-		case <-time.After(100 * time.Millisecond):
+		if err != nil {
+			return err
 		}
-	}
+		return fmt.Errorf("the house does not get well: %+v", s.Health)
+	})
 }
 
 // waitFor waits until the house knows a device.
 func (f socketFlag) waitFor(ctx context.Context, path string) error {
-	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
+	return until(ctx, 15*time.Second, func(ctx context.Context) error {
+		if err := f.get(ctx, path, nil, nil); err != nil {
+			return fmt.Errorf("waiting for %s: %w", path, err)
+		}
+		return nil
+	})
+}
+
+// until repeats try until it works. After patience its last error is the answer;
+// when a person ends it all meanwhile, that is.
+func until(ctx context.Context, patience time.Duration, try func(context.Context) error) error {
+	short, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	for {
-		err := f.get(ctx, path, nil, nil)
+		err := try(short)
 		if err == nil {
 			return nil
 		}
 		select {
-		case <-ctx.Done():
-			return fmt.Errorf("waiting for %s: %w", path, err)
-		case <-time.After(100 * time.Millisecond):
+		case <-short.Done():
+		case <-time.After(50 * time.Millisecond):
+			continue
 		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		return err
 	}
 }
 
@@ -326,23 +338,25 @@ func startDaemon(router *netlab.Host, page *net.TCPListener) (*child, error) {
 	return c, nil
 }
 
-// wait returns once the daemon answers on its control socket.
+// wait returns once the daemon answers on its control socket, or has ended.
 func (c *child) wait(ctx context.Context, f socketFlag) error {
-	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
-	defer cancel()
-	for {
-		err := f.get(ctx, "/api/v1/status", nil, nil)
-		if err == nil {
-			return nil
-		}
+	err := until(ctx, 20*time.Second, func(ctx context.Context) error {
 		select {
 		case <-c.done:
-			text, _ := os.ReadFile(filepath.Join(demoFolder, "daemon.log"))
-			return fmt.Errorf("the daemon ended at once (%w):\n%s", c.err, text)
-		case <-ctx.Done():
-			return fmt.Errorf("the daemon does not answer: %w", err)
-		case <-time.After(50 * time.Millisecond):
+			return nil
+		default:
 		}
+		if err := f.get(ctx, "/api/v1/status", nil, nil); err != nil {
+			return fmt.Errorf("the daemon does not answer: %w", err)
+		}
+		return nil
+	})
+	select {
+	case <-c.done:
+		text, _ := os.ReadFile(filepath.Join(demoFolder, "daemon.log"))
+		return fmt.Errorf("the daemon ended at once (%w):\n%s", c.err, text)
+	default:
+		return err
 	}
 }
 
