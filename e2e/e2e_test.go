@@ -38,6 +38,7 @@ import (
 //	house FILE...            a house with these personas (files of the story), router and internet; no Netcurtain yet
 //	world NAME...            further names that the internet knows; before house
 //	netcurtain [FILE]        start the daemon with these settings on top of the test's, and wait until it is well
+//	start [FILE]             the same, but only until it answers: well or not
 //	netcurtain! REGEXP       start it, expecting that it ends with an error that matches
 //	signal KILL|STOP|…       signal the daemon
 //	act DEVICE VERB …        one act of a persona; its outcome is the command's stdout
@@ -104,6 +105,7 @@ func runStories(t *testing.T, dir string) {
 			"world":       withStory((*story).world),
 			"house":       withStory((*story).house),
 			"netcurtain":  withStory((*story).netcurtain),
+			"start":       withStory((*story).answers),
 			"netcurtain!": withStory((*story).refuses),
 			"signal":      withStory((*story).signal),
 			"act":         withStory((*story).act),
@@ -279,9 +281,19 @@ func cmpOr(a, b string) string {
 }
 
 func (s *story) netcurtain(ts *testscript.TestScript, args []string) error {
+	return s.startUntil(ts, args, `(?s)"name": ?"dns",\s*"ok": ?true.*"name": ?"proxy",\s*"ok": ?true|"name": ?"proxy",\s*"ok": ?true.*"name": ?"dns",\s*"ok": ?true`)
+}
+
+func (s *story) answers(ts *testscript.TestScript, args []string) error {
+	return s.startUntil(ts, args, `"uptime_seconds"`)
+}
+
+// startUntil starts the daemon and waits until its status matches.
+func (s *story) startUntil(ts *testscript.TestScript, args []string, status string) error {
 	if err := s.start(ts, args); err != nil {
 		return err
 	}
+	want := regexp.MustCompile(status)
 	deadline := time.Now().Add(20 * time.Second)
 	for time.Now().Before(deadline) {
 		select {
@@ -289,8 +301,7 @@ func (s *story) netcurtain(ts *testscript.TestScript, args []string) error {
 			return fmt.Errorf("the daemon ended:\n%s", s.daemonLog.String())
 		case <-time.After(100 * time.Millisecond):
 		}
-		out, err := s.ask(ts, "/api/v1/status")
-		if err == nil && regexp.MustCompile(`(?s)"name": ?"dns",\s*"ok": ?true`).MatchString(out) && regexp.MustCompile(`(?s)"name": ?"proxy",\s*"ok": ?true`).MatchString(out) {
+		if out, err := s.ask(ts, "/api/v1/status"); err == nil && want.MatchString(out) {
 			return nil
 		}
 	}
