@@ -46,7 +46,7 @@ import (
 //	within 5s act …          repeat a command until its outcome matches the regexp that ends the line
 //	steady DEVICE NAME 8s    look NAME up each second from one source port; prints each answer with its time
 //	api GET PATH             ask the control socket; stdout is the JSON
-//	router CMD…, on DEVICE CMD…   run a program there
+//	router CMD…, on DEVICE CMD…, internet CMD…   run a program there
 //	rawfiles REGEXP          fail if the bytes of any database file match
 func TestStories(t *testing.T) { runStories(t, "testdata") }
 
@@ -115,6 +115,7 @@ func runStories(t *testing.T, dir string) {
 			"api":         withStory((*story).api),
 			"router":      withStory((*story).router),
 			"on":          withStory((*story).on),
+			"internet":    withStory((*story).internet),
 			"rawfiles":    withStory((*story).rawfiles),
 			"promlint":    withStory((*story).promlint),
 		},
@@ -486,6 +487,10 @@ func (s *story) ask(ts *testscript.TestScript, path string) (string, error) {
 
 func (s *story) router(ts *testscript.TestScript, args []string) error {
 	return runOn(ts, s.lab.Router, args)
+}
+
+func (s *story) internet(ts *testscript.TestScript, args []string) error {
+	return runOn(ts, s.lab.Internet, args)
 }
 
 func (s *story) on(ts *testscript.TestScript, args []string) error {
