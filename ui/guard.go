@@ -62,6 +62,10 @@ func (s *Server) guard(next http.Handler, surface string) http.Handler {
 			s.fail(w, r, &failure{http.StatusForbidden, "another site asked for this change: it was refused"})
 			return
 		}
+		if fetchedByOthers(r) {
+			s.fail(w, r, &failure{http.StatusForbidden, "another site asked for this: it was refused"})
+			return
+		}
 		if f := checkType(r); f != nil {
 			s.fail(w, r, f)
 			return
@@ -69,6 +73,13 @@ func (s *Server) guard(next http.Handler, surface string) http.Handler {
 		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
 		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), byKey{}, by(surface, r))))
 	})
+}
+
+// fetchedByOthers reports whether a script or picture of another site asks. It
+// could not read the answer, but it could hold all live feeds open or keep the
+// box busy. Following a link from there is a person's wish.
+func fetchedByOthers(r *http.Request) bool {
+	return r.Header.Get("Sec-Fetch-Site") == "cross-site" && r.Header.Get("Sec-Fetch-Mode") != "navigate"
 }
 
 type byKey struct{}

@@ -185,6 +185,22 @@ func TestEveryChangeIsGuarded(t *testing.T) {
 	}
 }
 
+// A script of another site can read nothing here, and cannot keep the box busy
+// either; a link from there may be followed.
+func TestOtherSitesReadNothing(t *testing.T) {
+	s := newServer(t, family())
+	for _, path := range []string{"/", "/log", "/api/v1/live", "/api/v1/flows", "/metrics"} {
+		for mode, want := range map[string]int{"no-cors": 403, "cors": 403, "": 403, "navigate": 200} {
+			if mode == "navigate" && (strings.HasSuffix(path, "live") || path == "/metrics") {
+				continue // a stream without an end; not served here
+			}
+			if w := ask(s.TCP(), "GET", path, "", "", "Sec-Fetch-Site", "cross-site", "Sec-Fetch-Mode", mode); w.Code != want {
+				t.Errorf("%s, mode %q: status %d, want %d", path, mode, w.Code, want)
+			}
+		}
+	}
+}
+
 func TestHosts(t *testing.T) {
 	h := family()
 	s, err := ui.New(ui.Config{House: h, Ledger: h, Live: mustRecorder(t), Hosts: []string{"Router.lan", "192.168.7.1", "fd00::1"}})
