@@ -22,12 +22,17 @@ func FuzzCompile(f *testing.F) {
 			n dnsname.Name
 		}
 		var rules []rule
+		hasMore := false
 		for line := range strings.Lines(list) {
-			parseLine(line, func(f form, n dnsname.Name) {
-				if back, err := dnsname.Parse(string(n)); err != nil || back != n {
-					t.Fatalf("line %q gave %q: %v", line, n, err)
+			parse(line, func(p parsed) {
+				if p.more != nil {
+					hasMore = true // may change what the forms say
+					return
 				}
-				rules = append(rules, rule{f, n})
+				if back, err := dnsname.Parse(string(p.name)); err != nil || back != p.name {
+					t.Fatalf("line %q gave %q: %v", line, p.name, err)
+				}
+				rules = append(rules, rule{p.form, p.name})
 			})
 		}
 		b := NewBuilder(Options{Buffer: 1 << 10}) // small, for speed and for many runs
@@ -51,6 +56,11 @@ func FuzzCompile(f *testing.F) {
 				}
 			}
 			m, ok := x.Match(n, 1)
+			if hasMore {
+				x.Rule(m)
+				x.Answers(&Question{Name: n, Type: 1}, 1)
+				continue
+			}
 			if !ok {
 				// A line may have been rejected as a whole, for its length or octets.
 				if len(list) < maxLine && strings.ToValidUTF8(list, "") == list {
@@ -59,12 +69,11 @@ func FuzzCompile(f *testing.F) {
 				continue
 			}
 			again := 0
-			parseLine(x.Rule(m), func(f form, n dnsname.Name) {
-				if f.shape().allow == m.Allow && n == m.Name {
+			parse(x.Rule(m), func(p parsed) {
+				if p.more == nil && p.form.shape().allow == m.Allow && p.name == m.Name {
 					again++
 				}
 			})
-			// "0.0.0.0 localhost" is a rule's text for no rule; those are never stored.
 			if again != 1 {
 				t.Fatalf("rule text %q reads back as %d rules", x.Rule(m), again)
 			}
@@ -80,8 +89,9 @@ func FuzzCompile(f *testing.F) {
 func FuzzOpen(f *testing.F) {
 	var lines strings.Builder
 	for _, l := range strings.Split("a b c d e f g h i j k l m n o p q r s t", " ") {
-		lines.WriteString("||" + l + ".example^\n" + l + ".plain.example\n")
+		lines.WriteString("||" + l + ".example^\n" + l + ".plain.example\n||" + l + "*.wild.example^$dnstype=AAAA,ctag=device_tv\n")
 	}
+	lines.WriteString("/re[0-9]+.*/$client=~10.0.0.0/8|n\n||c.example^$dnsrewrite=192.0.2.1\n*$denyallow=com,client='n'\n@@||d.example^$important\n||d.example^$badfilter\n")
 	b := NewBuilder(Options{})
 	if _, err := b.Add(Source{Name: "x"}, strings.NewReader(lines.String())); err != nil {
 		f.Fatal(err)
@@ -102,8 +112,10 @@ func FuzzOpen(f *testing.F) {
 			return
 		}
 		for _, n := range []string{question, "www.c.example", "t.plain.example"} {
-			if m, ok := x.Match(dnsname.Name(n), ^uint64(0)); ok {
+			q := Question{Name: dnsname.Name(n), Type: 28, ClientTags: []string{"device_tv"}, ClientName: "n"}
+			if m, ok := x.Ask(&q, ^uint64(0)); ok {
 				x.Rule(m)
+				x.Answers(&q, ^uint64(0))
 				_ = x.Lists()[m.List]
 			}
 		}
