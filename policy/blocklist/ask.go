@@ -60,12 +60,19 @@ type Match struct {
 
 	form   form
 	record int    // offset of the record plus one; 0 for a form with a name
-	key    uint64 // finds the line again, see Locate
+	key    uint64 // of record, its identity
 }
 
 // Match is Ask for a name alone: rules for certain types or clients do not speak.
-func (x *Index) Match(name dnsname.Name, mask uint64) (Match, bool) {
-	return x.Ask(&Question{Name: name}, mask)
+func (x *Index) Match(name dnsname.Name, mask uint64) (m Match, ok bool) {
+	defer x.survive(debug.SetPanicOnFault(true), &ok)
+	if x.rules.lists&mask == 0 {
+		ok = x.matchNames(name, mask, &m)
+	} else {
+		ok = x.askAll(&Question{Name: name}, mask, &m)
+	}
+	runtime.KeepAlive(x) // the mapping goes when x does
+	return m, ok
 }
 
 // Ask finds the rule that decides q in the lists of mask; ok is false when none
@@ -82,27 +89,36 @@ func (x *Index) Match(name dnsname.Name, mask uint64) (Match, bool) {
 func (x *Index) Ask(q *Question, mask uint64) (m Match, ok bool) {
 	defer x.survive(debug.SetPanicOnFault(true), &ok)
 	if x.rules.lists&mask == 0 {
-		m, ok = x.matchNames(q.Name, mask)
+		ok = x.matchNames(q.Name, mask, &m)
 	} else {
-		m, ok = x.askAll(q, mask)
+		ok = x.askAll(q, mask, &m)
 	}
-	runtime.KeepAlive(x) // the mapping goes when x does
+	runtime.KeepAlive(x)
 	return m, ok
 }
 
 // askAll asks the rules and, unless one of them speaks, the names alone.
-func (x *Index) askAll(q *Question, mask uint64) (Match, bool) {
-	if !x.rules.maySpeak(q.Name) {
-		return x.matchNames(q.Name, mask) // and findings need not be made
+func (x *Index) askAll(q *Question, mask uint64, m *Match) (ok bool) {
+	if x.rules.maySpeak(q.Name) && x.decideAll(q, mask, m, &ok) {
+		return ok
 	}
+	return x.matchNames(q.Name, mask, m)
+}
+
+// decideAll weighs all that speaks; false when that is forms alone. It is a
+// function of its own because findings are large, and few names need them.
+//
+//go:noinline
+func (x *Index) decideAll(q *Question, mask uint64, m *Match, ok *bool) bool {
 	var found findings
 	x.gatherRules(q, mask, &found)
 	if found.n == 0 {
-		return x.matchNames(q.Name, mask)
+		return false
 	}
 	x.gatherNames(q.Name, mask, &found)
 	x.settle(&found)
-	return x.winner(&found)
+	*m, *ok = x.winner(&found)
+	return true
 }
 
 // Answers are what q is answered with when Ask says KindRewrite or KindHosts:
@@ -294,9 +310,6 @@ func (x *Index) winner(found *findings) (m Match, ok bool) {
 	m = Match{Kind: best.kind, Name: best.name, List: int(best.list), form: best.form, record: best.record, key: best.identity}
 	if bestRank == rankAllowList {
 		m.Kind = KindAllow
-	}
-	if best.record == 0 {
-		m.key = lineKey(best.form, best.name)
 	}
 	m.Allow = m.Kind == KindAllow
 	m.Nowhere = m.Kind == KindBlock

@@ -121,7 +121,7 @@ func (x *Index) Damaged() bool { return x.damaged.Load() }
 
 // matchNames is Ask among the forms: one pass over the name from its end. The
 // loop is what every look-up of the house pays.
-func (x *Index) matchNames(name dnsname.Name, mask uint64) (m Match, ok bool) {
+func (x *Index) matchNames(name dnsname.Name, mask uint64, m *Match) (ok bool) {
 	hasSelf := (x.any[blockSelf]|x.any[allowSelf])&mask != 0
 	hasBelow := (x.any[blockBelow]|x.any[allowBelow])&mask != 0
 	h := uint64(hashStart)
@@ -137,17 +137,17 @@ func (x *Index) matchNames(name dnsname.Name, mask uint64) (m Match, ok bool) {
 		}
 		if set, found := x.find(string(name[i:])); found {
 			// Parents come first, so that what is found later is longer.
-			if one, found := x.choose(set, name[i:], self, mask); found && x.outranks(one, m) {
-				m, ok = one, true
+			if one, found := x.choose(set, name[i:], self, mask); found && x.outranks(&one, m) {
+				*m, ok = one, true
 			}
 		}
 	}
-	return m, ok
+	return ok
 }
 
 // outranks reports whether one, found later, is chosen over m: an allow list's
 // rule over an exception, that over a block, and that over a hosts line.
-func (x *Index) outranks(one, m Match) bool {
+func (x *Index) outranks(one, m *Match) bool {
 	if one.Kind != m.Kind {
 		return one.Kind > m.Kind
 	}
@@ -162,12 +162,9 @@ func (x *Index) choose(set int, name dnsname.Name, self bool, mask uint64) (m Ma
 		if kind == KindNone {
 			continue
 		}
-		one := Match{
-			Kind: kind, Allow: kind == KindAllow, Name: name, List: int(list),
-			Nowhere: kind != KindAllow, form: f, key: lineKey(f, name),
-		}
-		if !ok || one.Kind > m.Kind || one.Kind == m.Kind && x.lists[list].Allow && !x.lists[m.List].Allow {
-			m, ok = one, true
+		if !ok || kind > m.Kind || kind == m.Kind && x.lists[list].Allow && !x.lists[m.List].Allow {
+			m = Match{Kind: kind, Allow: kind == KindAllow, Name: name, List: int(list), Nowhere: kind != KindAllow, form: f}
+			ok = true
 		}
 	}
 	return m, ok

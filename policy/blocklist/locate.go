@@ -28,7 +28,11 @@ func lineKey(f form, name dnsname.Name) uint64 {
 func Locate(src io.Reader, rules []Match) ([]Line, error) {
 	wanted := make(map[uint64][]int, len(rules))
 	for i, m := range rules {
-		wanted[m.key] = append(wanted[m.key], i)
+		key := m.key
+		if m.record == 0 {
+			key = lineKey(m.form, m.Name)
+		}
+		wanted[key] = append(wanted[key], i)
 	}
 	found := make([]Line, len(rules))
 	at := func(line int, text string, p parsed) {
