@@ -238,6 +238,9 @@ func unescape(s string) string {
 	return b.String()
 }
 
+// maxStars bounds what it takes to try a pattern.
+const maxStars = 10
+
 // parsePattern reads what is left of a rule without @@ and modifiers. Patterns
 // were made for addresses of pages: there the name stands behind "://", and ^ is
 // any octet that no name has, or the end.
@@ -327,8 +330,11 @@ func (p pattern) settle(s string) (_ pattern, reason string) {
 	if s, reason = asciiPattern(s); reason != "" {
 		return p, reason
 	}
-	if len(s) > 253 {
+	switch {
+	case len(s) > 253:
 		return p, "longer than any name"
+	case strings.Count(s, "*") > maxStars:
+		return p, "more than 10 * in one rule"
 	}
 	p.kind, p.text = wildName, s
 	return p, ""

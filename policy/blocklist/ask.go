@@ -190,7 +190,7 @@ func (f *findings) add(one finding) {
 	}
 }
 
-func (f *findings) addRecord(r *record, off int) {
+func (f *findings) addRecord(r *record, off int, asked dnsname.Name) {
 	for i := range f.n {
 		if f.all[i].record == off+1 {
 			return // two windows led to it
@@ -202,6 +202,10 @@ func (f *findings) addRecord(r *record, off int) {
 	}
 	if r.flags&flagAllow != 0 {
 		one.kind = KindAllow
+	}
+	switch r.kind {
+	case exactName, belowName, subtreeName:
+		one.name = asked[len(asked)-len(r.pattern):] // it covers asked, so that it is no longer
 	}
 	switch r.rewrite {
 	case rewriteOne, rewriteAll:

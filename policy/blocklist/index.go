@@ -200,7 +200,7 @@ func (x *Index) Rule(m Match) (text string) {
 		h = hashStep(h, m.Name[i])
 	}
 	slot := &x.texts[hashMix(h)%uint64(len(x.texts))]
-	if t := slot.Load(); t != nil && t.form == m.form && t.record == m.record && t.name == m.Name {
+	if t := slot.Load(); t != nil && t.form == m.form && t.record == m.record && (m.record > 0 || t.name == m.Name) {
 		return t.text
 	}
 	t := &ruleText{form: m.form, record: m.record}

@@ -35,9 +35,9 @@ func say(x *Index, name dnsname.Name, mask uint64) string {
 	if !ok {
 		return "-"
 	}
-	action := "block"
-	if m.Allow {
-		action = "allow"
+	action := m.Kind.String()
+	if m.Kind == KindHosts {
+		action = "block"
 	}
 	return fmt.Sprintf("%s %s: %s", action, x.Lists()[m.List].Name, x.Rule(m))
 }

@@ -107,6 +107,7 @@ func TestLines(t *testing.T) {
 		{"||x.example/path", "rejected: an address of a page, not a name"},
 		{"||x.example^/path", "rejected: an address of a page, not a name"},
 		{"||x.example:8080^", "rejected: a port: what covers a name covers all of its ports"},
+		{"||" + strings.Repeat("a*", 11) + ".example^", "rejected: more than 10 * in one rule"},
 		{"ws://x.example^", "rejected: an address of a page, not a name"},
 
 		{"/^ads?[0-9]/", "regexp ^ads?[0-9]"},

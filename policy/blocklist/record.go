@@ -323,10 +323,20 @@ func (d *decoder) allowed(name dnsname.Name) bool {
 // answer is what the rule answers with; text is the rule as it was written.
 func (r *record) answer() (kind, value, text []byte) {
 	d := r.rest
-	d.types(0)
-	d.clients(&Question{})
-	d.tags(nil)
-	d.allowed("")
+	for n := d.number(); n > 0 && !d.bad; n-- { // types
+		d.take(3)
+	}
+	for n := d.number(); n > 0 && !d.bad; n-- { // clients
+		d.take(2)
+		d.text()
+	}
+	for n := d.number(); n > 0 && !d.bad; n-- { // tags
+		d.take(1)
+		d.text()
+	}
+	for n := d.number(); n > 0 && !d.bad; n-- { // denyallow
+		d.text()
+	}
 	kind, value, text = d.text(), d.text(), d.text()
 	if d.bad {
 		return nil, nil, nil

@@ -11,7 +11,8 @@ import (
 const (
 	maxRegexps     = 500  // in one index
 	maxRegexpText  = 512  // octets
-	maxRegexpSteps = 1000 // instructions when compiled
+	maxRegexpSteps = 300  // instructions when compiled
+	maxEverySteps  = 4000 // instructions of all that have to be tried on every name
 )
 
 // parseRegexp checks the source of a regular expression. The shapes that lists
@@ -37,8 +38,7 @@ func compileRegexp(source string) (*regexp.Regexp, string) {
 	if err != nil {
 		return nil, "a regular expression that RE2 does not know: " + string(errorCode(err))
 	}
-	prog, err := syntax.Compile(tree.Simplify())
-	if err != nil || len(prog.Inst) > maxRegexpSteps {
+	if steps(tree) > maxRegexpSteps {
 		return nil, "a regular expression of too many steps"
 	}
 	re, err := regexp.Compile(source)
@@ -46,6 +46,23 @@ func compileRegexp(source string) (*regexp.Regexp, string) {
 		return nil, "a regular expression that RE2 does not know"
 	}
 	return re, ""
+}
+
+// steps is what a regular expression costs at each octet, at worst.
+func steps(tree *syntax.Regexp) int {
+	prog, err := syntax.Compile(tree.Simplify())
+	if err != nil {
+		return maxRegexpSteps + 1
+	}
+	return len(prog.Inst)
+}
+
+func stepsOf(source string) int {
+	tree, err := syntax.Parse(source, syntax.Perl)
+	if err != nil {
+		return maxRegexpSteps + 1
+	}
+	return steps(tree)
 }
 
 func errorCode(err error) syntax.ErrorCode {

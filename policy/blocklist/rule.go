@@ -181,7 +181,7 @@ func pick(cond bool, yes, no form) form {
 
 // weight is how particular a rule is: of two that speak, the more particular one does.
 func (r *rule) weight() (n uint8) {
-	for _, has := range []bool{r.important, len(r.types) > 0, len(r.clients) > 0, len(r.tags) > 0, len(r.deny) > 0, r.rewrite != noRewrite} {
+	for _, has := range []bool{r.important, len(r.types) > 0, len(r.clients) > 0, len(r.tags) > 0, len(r.deny) > 0, r.rewrite == rewriteOne || r.rewrite == rewriteAll} {
 		if has {
 			n++
 		}

@@ -57,6 +57,7 @@ type ruleSet struct {
 	atKey   map[uint64]int
 	seen    map[uint64]struct{}
 	regexps int
+	steps   int // of the regular expressions that are tried on every name
 }
 
 type ruleEntry struct {
@@ -64,6 +65,8 @@ type ruleEntry struct {
 	off uint32
 	tag uint64 // of seen
 	re  bool
+	// steps of a regular expression that is tried on every name
+	steps int
 }
 
 func newRuleSet() *ruleSet {
@@ -82,7 +85,13 @@ func (s *ruleSet) add(r *rule, list uint8) (reason string) {
 	if key.kind == keyEvery {
 		limit = maxEverywhen
 	}
+	e := ruleEntry{key: key, off: uint32(len(s.records)), tag: tag, re: r.kind == regexpName}
+	if e.re && key.kind == keyEvery {
+		e.steps = stepsOf(r.pattern.text)
+	}
 	switch {
+	case s.steps+e.steps > maxEverySteps:
+		return "too many regular expressions that every name would have to be tried on"
 	case len(s.entries) >= maxRules:
 		return fmt.Sprintf("more than %d rules that are not just names", maxRules)
 	case len(s.records) >= maxRuleBytes:
@@ -94,7 +103,6 @@ func (s *ruleSet) add(r *rule, list uint8) (reason string) {
 	case s.atKey[key.hash] >= limit:
 		return fmt.Sprintf("more than %d rules that the same names would have to be tried on", limit)
 	}
-	e := ruleEntry{key: key, off: uint32(len(s.records)), tag: tag, re: r.kind == regexpName}
 	s.records = r.append(s.records, list)
 	s.count(e, 1)
 	s.entries = append(s.entries, e)
@@ -104,6 +112,7 @@ func (s *ruleSet) add(r *rule, list uint8) (reason string) {
 func (s *ruleSet) count(e ruleEntry, by int) {
 	s.atKey[e.key.hash] += by
 	s.regexps += int(bit(e.re)) * by
+	s.steps += e.steps * by
 	if by > 0 {
 		s.seen[e.tag] = struct{}{}
 	} else {
@@ -338,7 +347,7 @@ func (x *ruleIndex) try(hash uint64, q *Question, mask uint64, found *findings) 
 			continue
 		}
 		if r.speaks(q) {
-			found.addRecord(&r, off)
+			found.addRecord(&r, off, q.Name)
 		}
 	}
 }
