@@ -180,3 +180,24 @@ func TestTruth(t *testing.T) {
 		}
 	}
 }
+
+// The table of docs/lists.md is the committed figures.
+func TestTruthIsDocumented(t *testing.T) {
+	page, err := os.ReadFile("../../docs/lists.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := os.ReadFile(truthFigures)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var figures map[string][2]int
+	if err := json.Unmarshal(raw, &figures); err != nil {
+		t.Fatal(err)
+	}
+	for kind, n := range figures {
+		if row := fmt.Sprintf("| %s | %d | %d |", kind, n[0], n[1]); !strings.Contains(string(page), row) {
+			t.Errorf("docs/lists.md has no row %q", row)
+		}
+	}
+}
