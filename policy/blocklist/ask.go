@@ -67,7 +67,7 @@ type Match struct {
 func (x *Index) Match(name dnsname.Name, mask uint64) (m Match, ok bool) {
 	defer x.survive(debug.SetPanicOnFault(true), &ok)
 	if x.rules.lists&mask == 0 {
-		ok = x.matchNames(name, mask, &m)
+		ok = x.mayHold(name, mask) && x.matchNames(name, mask, &m)
 	} else {
 		ok = x.askAll(&Question{Name: name}, mask, &m)
 	}
@@ -89,7 +89,7 @@ func (x *Index) Match(name dnsname.Name, mask uint64) (m Match, ok bool) {
 func (x *Index) Ask(q *Question, mask uint64) (m Match, ok bool) {
 	defer x.survive(debug.SetPanicOnFault(true), &ok)
 	if x.rules.lists&mask == 0 {
-		ok = x.matchNames(q.Name, mask, &m)
+		ok = x.mayHold(q.Name, mask) && x.matchNames(q.Name, mask, &m)
 	} else {
 		ok = x.askAll(q, mask, &m)
 	}
@@ -102,7 +102,7 @@ func (x *Index) askAll(q *Question, mask uint64, m *Match) (ok bool) {
 	if x.rules.maySpeak(q.Name) && x.decideAll(q, mask, m, &ok) {
 		return ok
 	}
-	return x.matchNames(q.Name, mask, m)
+	return x.mayHold(q.Name, mask) && x.matchNames(q.Name, mask, m)
 }
 
 // decideAll weighs all that speaks; false when that is forms alone. It is a

@@ -119,11 +119,23 @@ func (x *Index) Mask(lists ...string) (mask uint64) {
 // beneath a mapping. Its owner makes the index anew.
 func (x *Index) Damaged() bool { return x.damaged.Load() }
 
-// matchNames is Ask among the forms: one pass over the name from its end. The
-// loop is what every look-up of the house pays.
-func (x *Index) matchNames(name dnsname.Name, mask uint64, m *Match) (ok bool) {
+// mayHold asks the filter alone: one pass over the name from its end. It is what
+// every look-up of the house pays, and all that an allowed name does.
+func (x *Index) mayHold(name dnsname.Name, mask uint64) bool {
 	hasSelf := (x.any[blockSelf]|x.any[allowSelf])&mask != 0
 	hasBelow := (x.any[blockBelow]|x.any[allowBelow])&mask != 0
+	filter, h := x.filter, uint64(hashStart)
+	for i := len(name) - 1; i >= 0; i-- {
+		h = hashStep(h, name[i])
+		if (i == 0 || name[i-1] == '.') && hasBelow && filterHas(filter, hashMix(h^saltBelow)) {
+			return true
+		}
+	}
+	return hasSelf && name != "" && filterHas(filter, hashMix(h))
+}
+
+// matchNames is Ask among the forms.
+func (x *Index) matchNames(name dnsname.Name, mask uint64, m *Match) (ok bool) {
 	h := uint64(hashStart)
 	for i := len(name) - 1; i >= 0; i-- {
 		h = hashStep(h, name[i])
@@ -131,8 +143,7 @@ func (x *Index) matchNames(name dnsname.Name, mask uint64, m *Match) (ok bool) {
 			continue
 		}
 		self := i == 0
-		if !(hasBelow && filterHas(x.filter, hashMix(h^saltBelow)) ||
-			self && hasSelf && filterHas(x.filter, hashMix(h))) {
+		if !filterHas(x.filter, hashMix(h^saltBelow)) && !(self && filterHas(x.filter, hashMix(h))) {
 			continue
 		}
 		if set, found := x.find(string(name[i:])); found {
