@@ -99,26 +99,23 @@ func (x *Index) Ask(q *Question, mask uint64) (m Match, ok bool) {
 
 // askAll asks the rules and, unless one of them speaks, the names alone.
 func (x *Index) askAll(q *Question, mask uint64, m *Match) (ok bool) {
-	if x.rules.maySpeak(q.Name) && x.decideAll(q, mask, m, &ok) {
-		return ok
+	if x.rules.gather(q, mask, nil) {
+		return x.decideAll(q, mask, m)
 	}
 	return x.mayHold(q.Name, mask) && x.matchNames(q.Name, mask, m)
 }
 
-// decideAll weighs all that speaks; false when that is forms alone. It is a
-// function of its own because findings are large, and few names need them.
+// decideAll weighs all that speaks. It is a function of its own because findings
+// are large, and few names need them.
 //
 //go:noinline
-func (x *Index) decideAll(q *Question, mask uint64, m *Match, ok *bool) bool {
+func (x *Index) decideAll(q *Question, mask uint64, m *Match) (ok bool) {
 	var found findings
-	x.gatherRules(q, mask, &found)
-	if found.n == 0 {
-		return false
-	}
+	x.rules.gather(q, mask, &found)
 	x.gatherNames(q.Name, mask, &found)
 	x.settle(&found)
-	*m, *ok = x.winner(&found)
-	return true
+	*m, ok = x.winner(&found)
+	return ok
 }
 
 // Answers are what q is answered with when Ask says KindRewrite or KindHosts:
@@ -127,7 +124,7 @@ func (x *Index) Answers(q *Question, mask uint64) (answers []Answer) {
 	ok := true
 	defer x.survive(debug.SetPanicOnFault(true), &ok)
 	var found findings
-	x.gatherRules(q, mask, &found)
+	x.rules.gather(q, mask, &found)
 	x.gatherNames(q.Name, mask, &found)
 	x.settle(&found)
 	m, ok := x.winner(&found)
@@ -216,24 +213,6 @@ func (f *findings) addRecord(r *record, off int, asked dnsname.Name) {
 		one.kind = KindHosts
 	}
 	f.add(one)
-}
-
-// gatherRules collects the rules that need more than a name.
-func (x *Index) gatherRules(q *Question, mask uint64, found *findings) {
-	r := &x.rules
-	if r.every {
-		r.try(everyKey, q, mask, found)
-	}
-	if len(r.filter) > 0 {
-		h := uint64(hashStart)
-		for i := len(q.Name) - 1; i >= 0; i-- {
-			h = hashStep(h, q.Name[i])
-			if (i == 0 || q.Name[i-1] == '.') && r.hasName(h) {
-				r.try(hashMix(h^saltRules), q, mask, found)
-			}
-		}
-	}
-	r.tryWindows(q, mask, found)
 }
 
 // gatherNames collects the forms of the name and of its parents.

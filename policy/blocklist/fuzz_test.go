@@ -182,11 +182,11 @@ func FuzzLine(f *testing.F) {
 			covers := rec.covers(n) || rec.kind == regexpName && x.regexps[0].MatchString(string(n))
 			var found findings
 			idx := &Index{rules: *x}
-			idx.gatherRules(&q, 1, &found)
+			idx.rules.gather(&q, 1, &found)
 			if got, want := found.n == 1, covers && rec.speaks(&q); got != want {
 				t.Fatalf("line %q as %s: found %v for %q, want %v", line, sayRule(r), got, n, want)
 			}
-			if found.n == 1 && !x.maySpeak(n) {
+			if (found.n == 1) != x.gather(&q, 1, nil) {
 				t.Fatalf("line %q: the filter denies %q", line, n)
 			}
 		})

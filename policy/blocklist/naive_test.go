@@ -282,7 +282,7 @@ func TestAskAgreesWithNaiveMatcher(t *testing.T) {
 			q.ClientTags = [][]string{nil, {"tv"}, {"pc", "x"}}[rng.IntN(3)]
 			mask := rng.Uint64() | 1
 			var speaking findings
-			x.gatherRules(&q, mask, &speaking)
+			x.rules.gather(&q, mask, &speaking)
 			x.gatherNames(q.Name, mask, &speaking)
 			if speaking.n == len(speaking.all) {
 				continue // more rules than anybody means; the first of them decide

@@ -295,43 +295,55 @@ func (x *ruleIndex) at(hash uint32) (i int, ok bool) {
 
 func (x *ruleIndex) hash(i int) uint32 { return binary.BigEndian.Uint32(x.keys[i*keyLen:]) }
 
-// hasName reports whether rules may stand under the name whose hash is h.
-func (x *ruleIndex) hasName(h uint64) bool {
-	return len(x.filter) > 0 && filterHas(x.filter, hashMix(h^saltRules))
-}
-
-// maySpeak reports whether any rule may be about name. It may say yes in vain,
-// and costs little when it says no.
-func (x *ruleIndex) maySpeak(name dnsname.Name) bool {
+// gather adds the rules that speak to q. Without found it stops at the first,
+// and costs little when there is none. It reports whether it added or met one.
+func (x *ruleIndex) gather(q *Question, mask uint64, found *findings) (any bool) {
 	if x.every {
-		return true
+		any = x.try(everyKey, q, mask, found)
 	}
-	if len(x.filter) > 0 {
+	if name := q.Name; len(x.filter) > 0 && (!any || found != nil) {
 		h := uint64(hashStart)
 		for i := len(name) - 1; i >= 0; i-- {
 			h = hashStep(h, name[i])
-			if (i == 0 || name[i-1] == '.') && x.hasName(h) {
-				return true
+			if i > 0 && name[i-1] != '.' {
+				continue
+			}
+			if key := hashMix(h ^ saltRules); filterHas(x.filter, key) && x.try(key, q, mask, found) {
+				if any = true; found == nil {
+					return true
+				}
 			}
 		}
 	}
-	if len(x.windows) == windowBits/8 {
-		w := uint32(0)
-		for i := 0; i < len(name); i++ {
-			w = w<<8 | uint32(name[i])
-			if b := windowBit(w); i >= windowLen-1 && x.windows[b>>3]&(1<<(b&7)) != 0 {
-				return true
-			}
-		}
+	if len(x.windows) == windowBits/8 && (!any || found != nil) {
+		any = x.gatherWindows(q, mask, found) || any
 	}
-	return false
+	return any
 }
 
-// try adds the rules under hash that speak to q.
-func (x *ruleIndex) try(hash uint64, q *Question, mask uint64, found *findings) {
+// gatherWindows is gather for every four octets in a row.
+func (x *ruleIndex) gatherWindows(q *Question, mask uint64, found *findings) (any bool) {
+	windows, name, w := x.windows, q.Name, uint32(0)
+	for i := 0; i < len(name); i++ {
+		w = w<<8 | uint32(name[i])
+		b := windowBit(w)
+		if windows[b>>3]&(1<<(b&7)) == 0 || i < windowLen-1 {
+			continue
+		}
+		if x.try(windowHash(w), q, mask, found) {
+			if any = true; found == nil {
+				return true
+			}
+		}
+	}
+	return any
+}
+
+// try is gather for the rules under one key.
+func (x *ruleIndex) try(hash uint64, q *Question, mask uint64, found *findings) (any bool) {
 	i, ok := x.at(uint32(hash))
 	if !ok {
-		return
+		return false
 	}
 	for n := 0; i < len(x.keys)/keyLen && x.hash(i) == uint32(hash) && n < maxEverywhen+maxAtKey; i, n = i+1, n+1 {
 		off := int(binary.BigEndian.Uint32(x.keys[i*keyLen+4:]))
@@ -347,23 +359,13 @@ func (x *ruleIndex) try(hash uint64, q *Question, mask uint64, found *findings) 
 			continue
 		}
 		if r.speaks(q) {
+			if any = true; found == nil {
+				return true
+			}
 			found.addRecord(&r, off, q.Name)
 		}
 	}
-}
-
-// tryWindows asks for every four octets in a row.
-func (x *ruleIndex) tryWindows(q *Question, mask uint64, found *findings) {
-	if len(x.windows) == 0 || len(q.Name) < windowLen {
-		return
-	}
-	w := uint32(0)
-	for i := 0; i < len(q.Name); i++ {
-		w = w<<8 | uint32(q.Name[i])
-		if b := windowBit(w); i >= windowLen-1 && x.windows[b>>3]&(1<<(b&7)) != 0 {
-			x.try(windowHash(w), q, mask, found)
-		}
-	}
+	return any
 }
 
 // copyRules hands each record of a list to take, decoded.

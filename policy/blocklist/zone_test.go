@@ -41,7 +41,7 @@ plain.test
 	for name, want := range map[dnsname.Name]string{
 		"bad.test": "block", "a.bad.test": "block", "good.bad.test": "allow", "nodata.test": "block", "absolute.test": "block",
 		"drop.test": "block", "a.drop.test": "none", "walled.test": "rewrite=CNAME:garden.example", "null.test": "block",
-		"addr.test": "rewrite=AAAA:2001:db8::1|A:192.0.2.1", "rpz.example": "none",
+		"addr.test": "rewrite=A:192.0.2.1|AAAA:2001:db8::1", "rpz.example": "none",
 		"a.adblock.test": "block", "hosts.test": "hosts4=0.0.0.0 hosts6=", "a.dnsmasq.test": "block", "plain.test": "hosts4=0.0.0.0 hosts6=",
 		"2026112201": "none", "localhost": "none",
 	} {
