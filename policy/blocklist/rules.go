@@ -76,6 +76,7 @@ func newRuleSet() *ruleSet {
 // add takes a rule in, or gives the reason why not. A rule that the list holds
 // already counts once.
 func (s *ruleSet) add(r *rule, list uint8) (reason string) {
+	r.text = cutText(r.text)
 	tag := hashMix(r.identity() ^ uint64(list)<<8 ^ uint64(bit(r.bad)) ^ saltBelow)
 	if _, ok := s.seen[tag]; ok {
 		return ""
@@ -107,6 +108,16 @@ func (s *ruleSet) add(r *rule, list uint8) (reason string) {
 	s.count(e, 1)
 	s.entries = append(s.entries, e)
 	return ""
+}
+
+// maxRuleText is how much of a rule is shown: it goes into answers and ledgers.
+const maxRuleText = 300
+
+func cutText(s string) string {
+	if len(s) <= maxRuleText {
+		return s
+	}
+	return strings.ToValidUTF8(s[:maxRuleText-len("…")], "") + "…"
 }
 
 func (s *ruleSet) count(e ruleEntry, by int) {

@@ -102,3 +102,12 @@ func TestAskDoesNotAllocate(t *testing.T) {
 		}
 	}
 }
+
+// What is shown of a rule is bounded, whatever its list writes.
+func TestRuleTextIsBounded(t *testing.T) {
+	x := mustCompile(t, text("ads", "||x.example^$denyallow="+strings.Repeat("ü.example|", 100)+"y.example"))
+	m, ok := x.Match("x.example", 1)
+	if got := x.Rule(m); !ok || len(got) > maxRuleText || !strings.HasSuffix(got, "…") {
+		t.Errorf("%v, %d octets: %s", ok, len(got), got)
+	}
+}
