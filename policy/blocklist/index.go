@@ -127,7 +127,7 @@ func (x *Index) mayHold(name dnsname.Name, mask uint64) bool {
 	filter, h := x.filter, uint64(hashStart)
 	for i := len(name) - 1; i >= 0; i-- {
 		h = hashStep(h, name[i])
-		if (i == 0 || name[i-1] == '.') && hasBelow && filterHas(filter, hashMix(h^saltBelow)) {
+		if hasBelow && (i == 0 || name[i-1] == '.') && filterHas(filter, hashMix(h^saltBelow)) {
 			return true
 		}
 	}
