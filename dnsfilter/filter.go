@@ -156,7 +156,16 @@ func (l *lookup) decide(layer policy.Layer, name dnsname.Name, qtype uint16, add
 		Device: l.device.ID, Kind: l.device.Kind, Mode: l.device.Mode,
 		Name: name, Asked: l.name, Type: qtype, Addr: addr,
 		Purpose: string(d.Purpose), Country: d.Country,
+		ClientAddr: l.client, ClientMAC: macOf(l.device), ClientName: l.device.Name,
 	})
+}
+
+// macOf is the hardware address that lists know a device by.
+func macOf(d devices.Device) (m devices.MAC) {
+	if len(d.MACs) > 0 {
+		m = d.MACs[0]
+	}
+	return m
 }
 
 // write records m and sends it: whoever has the answer finds it in the journal.

@@ -6,6 +6,7 @@ import (
 
 	"github.com/netcurtain/netcurtain/devices"
 	"github.com/netcurtain/netcurtain/internal/dnsname"
+	"github.com/netcurtain/netcurtain/policy/blocklist"
 )
 
 // What a Verdict's List says where no list of the index decided.
@@ -37,8 +38,8 @@ func (s *Set) Decide(q Query) Verdict {
 		return Verdict{Action: Allow, Reason: ReasonMode, Rule: "off", List: ListMode}
 	}
 	v := s.judge(&q)
-	if q.Mode == devices.ModeWatch && v.Action == Block {
-		v.Action, v.Noted = Allow, true
+	if q.Mode == devices.ModeWatch && (v.Action == Block || v.Action == Rewrite) {
+		v.Action, v.Noted, v.Rewrite = Allow, true, nil
 	}
 	return v
 }
@@ -86,7 +87,7 @@ func (s *Set) ofName(q *Query, name dnsname.Name) Verdict {
 			return Verdict{Action: Block, Reason: ReasonSideDoor, Rule: string(door), List: ListSideDoors}
 		}
 	}
-	return s.byList(name)
+	return s.byList(q, name)
 }
 
 // byRule finds the household's rule: a device's own rule wins over the house's,
@@ -115,19 +116,57 @@ func (r Rule) verdict() Verdict {
 	return Verdict{Action: r.Action, Reason: ReasonRule, Rule: string(r.Name), List: ListHousehold}
 }
 
-func (s *Set) byList(name dnsname.Name) Verdict {
-	if s.index == nil {
-		return Verdict{}
+// byList is what the lists say. A rule that gives an answer is a block when the
+// answer leads nowhere, whichever way it says so.
+func (s *Set) byList(q *Query, name dnsname.Name) (v Verdict) {
+	if s.index == nil || blocklist.OfOwnMachine(name) {
+		return v
 	}
-	m, ok := s.index.Match(name, s.lists)
+	ask := blocklist.Question{
+		Name: name, Type: q.Type, ClientAddr: q.ClientAddr, ClientMAC: q.ClientMAC,
+		ClientName: q.ClientName, ClientTags: q.ClientTags,
+	}
+	if ask.Type == 0 {
+		ask.Type = typeA // a connection is what an address was asked for
+	}
+	if ask.ClientTags == nil {
+		ask.ClientTags = s.tags[q.Kind]
+	}
+	m, ok := s.index.Ask(&ask, s.lists)
 	if !ok {
-		return Verdict{}
+		return v
 	}
-	v := Verdict{Action: Block, Reason: ReasonList, Rule: s.index.Rule(m), List: s.index.Lists()[m.List].Name}
-	if m.Allow {
+	switch {
+	case m.Allow:
 		v.Action = Allow
+	case m.Nowhere:
+		v.Action = Block
+	case q.Layer != LayerDNS || !s.rewrites:
+		return v
+	default:
+		v.Action, v.Rewrite = Rewrite, s.answers(ask)
 	}
+	v.Reason, v.Rule, v.List = ReasonList, s.index.Rule(m), s.index.Lists()[m.List].Name
 	return v
+}
+
+// answers takes its own copy of the question, so that the others need no heap.
+func (s *Set) answers(ask blocklist.Question) *Answers {
+	return &Answers{Records: s.index.Answers(&ask, s.lists)}
+}
+
+const typeA = 1 // RFC 1035 §3.2.2
+
+// kindTags are the words of $ctag for what a device is; lists of others use them.
+func kindTags() map[devices.Kind][]string {
+	return map[devices.Kind][]string{
+		devices.KindTV: {"device_tv"}, devices.KindCamera: {"device_camera"}, devices.KindSpeaker: {"device_audio"},
+		devices.KindPrinter: {"device_printer"}, devices.KindPhone: {"device_phone"}, devices.KindTablet: {"device_tablet"},
+		devices.KindComputer: {"device_pc"}, devices.KindConsole: {"device_gameconsole"},
+		devices.KindToy: {"device_other"}, devices.KindPlug: {"device_other"}, devices.KindHub: {"device_other"},
+		devices.KindSensor: {"device_other"}, devices.KindLight: {"device_other"}, devices.KindAppliance: {"device_other"},
+		devices.KindOther: {"device_other"},
+	}
 }
 
 // staysInside reports whether q concerns nothing outside the house.

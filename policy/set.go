@@ -24,6 +24,11 @@ type Config struct {
 	// Lists is the mask of the lists that the house uses; zero is all of Index.
 	Lists uint64
 
+	// Rewrites says that whoever takes verdicts at LayerDNS obeys Rewrite. Without
+	// it a list's rewrite that leads somewhere says nothing; one that leads nowhere
+	// blocks in any case.
+	Rewrites bool
+
 	// DefaultMode is for devices whose Query.Mode is ModeUnset; zero is ModeProtect.
 	DefaultMode devices.Mode
 	// LocalZones are the house's own, beside those that are local everywhere.
@@ -43,6 +48,8 @@ type Set struct {
 	rules       map[dnsname.Name][]Rule // the newest of a name first
 	index       *blocklist.Index
 	lists       uint64
+	rewrites    bool
+	tags        map[devices.Kind][]string
 	doors       zones
 	local       zones
 	exempt      zones
@@ -54,6 +61,7 @@ func Compile(c Config) (*Set, error) {
 	s := &Set{
 		off: c.Off, defaultMode: c.DefaultMode, index: c.Index, lists: c.Lists,
 		rules: map[dnsname.Name][]Rule{}, closed: map[devices.ID]bool{},
+		rewrites: c.Rewrites, tags: kindTags(),
 		doors: sideDoors(), local: localZones(), exempt: zones{},
 	}
 	if s.defaultMode == devices.ModeUnset {

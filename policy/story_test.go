@@ -22,9 +22,9 @@ var noon = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 // decided then. The files' sections:
 //
 //	-- config --        rule allow|block NAME [device=D] [until=10m] [made=-5m]
-//	                    zone NAME · exempt NAME · doors DEVICE · default MODE · off
+//	                    zone NAME · exempt NAME · doors DEVICE · default MODE · rewrites · off
 //	-- list NAME --     a block list · -- allowlist NAME -- · lists NAME… in config chooses among them
-//	-- queries --       LAYER NAME [device=tv] [kind=tv] [mode=protect] [addr=A] [asked=NAME] [at=10m] => VERDICT
+//	-- queries --       LAYER NAME [device=tv] [kind=tv] [mode=protect] [addr=A] [asked=NAME] [at=10m] [type=AAAA] [name=N] [from=A] => VERDICT
 //
 // It is noon; until, made and at count from there. A verdict is "none" or
 // "ACTION[ noted] REASON LIST: RULE".
@@ -71,7 +71,13 @@ func words(v policy.Verdict) string {
 	if v.Noted {
 		noted = " noted"
 	}
-	return fmt.Sprintf("%s%s %s %s: %s", v.Action, noted, v.Reason, v.List, v.Rule)
+	answers := ""
+	if v.Rewrite != nil {
+		for _, a := range v.Rewrite.Records {
+			answers += " [" + a.String() + "]"
+		}
+	}
+	return fmt.Sprintf("%s%s %s %s: %s%s", v.Action, noted, v.Reason, v.List, v.Rule, answers)
 }
 
 func readStory(t *testing.T, story *txtar.Archive) (*policy.Set, string) {
@@ -124,6 +130,8 @@ func readConfigLine(t *testing.T, c *policy.Config, w []string) {
 	switch w[0] {
 	case "off":
 		c.Off = true
+	case "rewrites":
+		c.Rewrites = true
 	case "zone":
 		c.LocalZones = append(c.LocalZones, dnsname.Name(arg(1)))
 	case "exempt":
@@ -192,6 +200,16 @@ func readQuery(t *testing.T, s string) policy.Query {
 			q.Asked = dnsname.Name(v)
 		case "at":
 			q.Now = at(t, v)
+		case "type":
+			kind, ok := blocklist.ParseType(v)
+			if !ok {
+				t.Fatalf("type %q is unknown", v)
+			}
+			q.Type = kind
+		case "name":
+			q.ClientName = v
+		case "from":
+			q.ClientAddr = netip.MustParseAddr(v)
 		default:
 			t.Fatalf("option %q is unknown", option)
 		}

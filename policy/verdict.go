@@ -7,6 +7,7 @@ import (
 	"github.com/netcurtain/netcurtain/devices"
 	"github.com/netcurtain/netcurtain/flow"
 	"github.com/netcurtain/netcurtain/internal/dnsname"
+	"github.com/netcurtain/netcurtain/policy/blocklist"
 )
 
 // Layer is where in the house the question is asked.
@@ -55,6 +56,13 @@ type Query struct {
 	Proto   flow.Proto
 	Purpose string // from the atlas
 	Country string
+
+	// Who asks, for lists that have rules for certain devices ($client, $ctag).
+	// What is unknown stays zero. Kind gives a tag too, see docs/lists.md.
+	ClientAddr netip.Addr
+	ClientMAC  devices.MAC
+	ClientName string
+	ClientTags []string
 }
 
 // Action is what to do.
@@ -64,6 +72,9 @@ const (
 	Undecided Action = iota // no rule speaks: the taker lets it pass
 	Allow
 	Block
+	// Rewrite answers a question with what a list says, Verdict.Rewrite. It is
+	// given at LayerDNS only, and only when Config.Rewrites says that it is obeyed.
+	Rewrite
 )
 
 // String is the word that pages and JSON use.
@@ -73,6 +84,8 @@ func (a Action) String() string {
 		return "allow"
 	case Block:
 		return "block"
+	case Rewrite:
+		return "rewrite"
 	}
 	return "none"
 }
@@ -121,7 +134,14 @@ type Verdict struct {
 	// Noted says that the device is only watched: Action is Allow, though it
 	// would have been Block.
 	Noted bool
+	// Rewrite is set when Action is Rewrite. It is never changed.
+	Rewrite *Answers
 }
+
+// Answers are what a question is answered with instead of being asked: records
+// whatever their type, of which the taker gives those that fit the question. A
+// CNAME replaces all others; "RCODE" is an answer without records.
+type Answers struct{ Records []blocklist.Answer }
 
 // Rule is the household's own: allow or block a name and everything below it,
 // for one device or for the house, for ever or until an end.

@@ -19,6 +19,7 @@ type cli struct {
 	Run     runCmd     `cmd:"" help:"Run the daemon in the foreground."`
 	Demo    demoCmd    `cmd:"" help:"Build a made-up house on this machine and watch it live."`
 	Inspect inspectCmd `cmd:"" help:"Say who sent what where, and how protected, from capture files."`
+	Match   matchCmd   `cmd:"" help:"Decide names against list files, for people who write lists."`
 
 	Status  statusCmd  `cmd:"" help:"Say how the house is: on or off, what can be seen, what is wrong."`
 	Devices devicesCmd `cmd:"" help:"List the devices and what they did."`

@@ -52,7 +52,8 @@ type Builder struct {
 	runs    []run
 	arena   []byte   // reversed name length, reversed name, list, form
 	offsets []uint32 // of each record in arena
-	broken  error    // of scratch: nothing that was written behind it can be found
+	rules   *ruleSet
+	broken  error // of scratch: nothing that was written behind it can be found
 }
 
 type run struct{ off, len int64 }
@@ -66,7 +67,7 @@ func NewBuilder(o Options) *Builder {
 	if o.Scratch == nil {
 		o.Scratch = new(Memory)
 	}
-	return &Builder{opts: o, scratch: o.Scratch}
+	return &Builder{opts: o, scratch: o.Scratch, rules: newRuleSet()}
 }
 
 // Add reads a list to its end. When it fails, the list is as if it had never
@@ -77,9 +78,12 @@ func (b *Builder) Add(s Source, src io.Reader) (Report, error) {
 	if err != nil {
 		return Report{List: s.Name}, err
 	}
-	runs := len(b.runs)
-	rep, err := read(s.Name, src, b.opts.Limits, func(f form, n dnsname.Name) error {
-		return b.record(n, list, f)
+	runs, rules := len(b.runs), len(b.rules.entries)
+	rep, err := read(s.Name, src, b.opts.Limits, func(p parsed) (string, error) {
+		if p.more != nil {
+			return b.rules.add(p.more, list), nil
+		}
+		return "", b.record(p.name, list, p.form)
 	})
 	if err == nil && rep.Rules < s.MinRules {
 		err = fmt.Errorf("list %q: %w: %d, %d were expected at least", s.Name, ErrShrunk, rep.Rules, s.MinRules)
@@ -92,10 +96,12 @@ func (b *Builder) Add(s Source, src io.Reader) (Report, error) {
 	}
 	if err != nil {
 		b.runs, b.arena, b.offsets = b.runs[:runs], b.arena[:0], b.offsets[:0]
+		b.rules.forget(rules)
 		b.lists = b.lists[:list]
 		return rep, err
 	}
-	b.lists[list].Rules, b.lists[list].Rejected = rep.Rules, rep.Rejected
+	l := &b.lists[list]
+	l.Rules, l.Complex, l.Rejected = rep.Rules, rep.Complex, rep.Rejected
 	return rep, nil
 }
 
@@ -127,8 +133,15 @@ func (b *Builder) Keep(s Source, old *Index) (rep Report, err error) {
 	if err != nil {
 		return rep, err
 	}
-	rep.Rules, rep.Rejected = old.lists[from].Rules, old.lists[from].Rejected
-	b.lists[list].Rules, b.lists[list].Rejected = rep.Rules, rep.Rejected
+	rep.Rules, rep.Complex, rep.Rejected = old.lists[from].Rules, old.lists[from].Complex, old.lists[from].Rejected
+	old.rules.copyRules(uint8(from), func(r *rule) {
+		if reason := b.rules.add(r, list); reason != "" { // the index is fuller than the old one was
+			rep.reject(0, r.text, reason)
+			rep.Rules--
+			rep.Complex--
+		}
+	})
+	b.lists[list].Rules, b.lists[list].Complex, b.lists[list].Rejected = rep.Rules, rep.Complex, rep.Rejected
 	if b.lists[list].Meta == "" {
 		b.lists[list].Meta = old.lists[from].Meta
 	}
@@ -272,6 +285,11 @@ func (b *Builder) write(w *sectionWriter, dst File) error {
 		return err
 	}
 	w.section(secFilter, filter)
+	keys, ruleFilter, windows := b.rules.sections()
+	w.section(secRules, b.rules.records)
+	w.section(secKeys, keys)
+	w.section(secRuleFilter, ruleFilter)
+	w.section(secWindows, windows)
 	lists, err := json.Marshal(b.lists)
 	if err != nil {
 		return err

@@ -16,11 +16,15 @@ import (
 //	sets     each distinct combination of rules: masks, offset within pairs (uint32)
 //	pairs    count (uvarint), then list and form of each rule
 //	filter   see filter.go
+//	rules    records of the rules that are not just names, see record.go
+//	keys     where to look for them: hash and offset within rules, uint32 each, sorted
+//	rulefilt a filter of the names among the keys; empty when there are none
+//	windows  a map of the four-octet windows among the keys; empty when there are none
 //	lists    []ListInfo as JSON
 //	foot     section table, counts, CRC-32C of all before it, magic
 const (
 	magic      = "NCINDEX\n"
-	version    = 1
+	version    = 2
 	headLen    = len(magic) + 4
 	blockNames = 16
 	setLen     = 4*8 + 4
@@ -32,6 +36,10 @@ const (
 	secSets
 	secPairs
 	secFilter
+	secRules
+	secKeys
+	secRuleFilter
+	secWindows
 	secLists
 	secCount
 )

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"hash/crc32"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -22,12 +23,17 @@ func FuzzCompile(f *testing.F) {
 			n dnsname.Name
 		}
 		var rules []rule
+		hasMore := false
 		for line := range strings.Lines(list) {
-			parseLine(line, func(f form, n dnsname.Name) {
-				if back, err := dnsname.Parse(string(n)); err != nil || back != n {
-					t.Fatalf("line %q gave %q: %v", line, n, err)
+			parse(line, func(p parsed) {
+				if p.more != nil {
+					hasMore = true // may change what the forms say
+					return
 				}
-				rules = append(rules, rule{f, n})
+				if back, err := dnsname.Parse(string(p.name)); err != nil || back != p.name {
+					t.Fatalf("line %q gave %q: %v", line, p.name, err)
+				}
+				rules = append(rules, rule{p.form, p.name})
 			})
 		}
 		b := NewBuilder(Options{Buffer: 1 << 10}) // small, for speed and for many runs
@@ -51,6 +57,11 @@ func FuzzCompile(f *testing.F) {
 				}
 			}
 			m, ok := x.Match(n, 1)
+			if hasMore {
+				x.Rule(m)
+				x.Answers(&Question{Name: n, Type: 1}, 1)
+				continue
+			}
 			if !ok {
 				// A line may have been rejected as a whole, for its length or octets.
 				if len(list) < maxLine && strings.ToValidUTF8(list, "") == list {
@@ -59,12 +70,11 @@ func FuzzCompile(f *testing.F) {
 				continue
 			}
 			again := 0
-			parseLine(x.Rule(m), func(f form, n dnsname.Name) {
-				if f.shape().allow == m.Allow && n == m.Name {
+			parse(x.Rule(m), func(p parsed) {
+				if p.more == nil && p.form.shape().allow == m.Allow && p.name == m.Name {
 					again++
 				}
 			})
-			// "0.0.0.0 localhost" is a rule's text for no rule; those are never stored.
 			if again != 1 {
 				t.Fatalf("rule text %q reads back as %d rules", x.Rule(m), again)
 			}
@@ -80,8 +90,9 @@ func FuzzCompile(f *testing.F) {
 func FuzzOpen(f *testing.F) {
 	var lines strings.Builder
 	for _, l := range strings.Split("a b c d e f g h i j k l m n o p q r s t", " ") {
-		lines.WriteString("||" + l + ".example^\n" + l + ".plain.example\n")
+		lines.WriteString("||" + l + ".example^\n" + l + ".plain.example\n||" + l + "*.wild.example^$dnstype=AAAA,ctag=device_tv\n")
 	}
+	lines.WriteString("/re[0-9]+.*/$client=~10.0.0.0/8|n\n||c.example^$dnsrewrite=192.0.2.1\n*$denyallow=com,client='n'\n@@||d.example^$important\n||d.example^$badfilter\n")
 	b := NewBuilder(Options{})
 	if _, err := b.Add(Source{Name: "x"}, strings.NewReader(lines.String())); err != nil {
 		f.Fatal(err)
@@ -102,8 +113,10 @@ func FuzzOpen(f *testing.F) {
 			return
 		}
 		for _, n := range []string{question, "www.c.example", "t.plain.example"} {
-			if m, ok := x.Match(dnsname.Name(n), ^uint64(0)); ok {
+			q := Question{Name: dnsname.Name(n), Type: 28, ClientTags: []string{"device_tv"}, ClientName: "n"}
+			if m, ok := x.Ask(&q, ^uint64(0)); ok {
 				x.Rule(m)
+				x.Answers(&q, ^uint64(0))
 				_ = x.Lists()[m.List]
 			}
 		}
@@ -115,4 +128,77 @@ func FuzzOpen(f *testing.F) {
 		}
 		_ = again.Write(new(Memory)) // may fail, must not panic
 	})
+}
+
+// Whatever a line says: its rules read back from their records as they were
+// written, and their patterns cover the names that the equal regular expression
+// covers.
+func FuzzLine(f *testing.F) {
+	for _, l := range []string{
+		"||x.example^$important,dnstype=~A|AAAA,ctag=device_tv|~user_child",
+		`||x^$client='Ann\'s\, Bob\'s'|~10.0.0.0/8|02:00:5e:10:00:01,badfilter`,
+		"*$denyallow=com|net", "/^ads?[0-9]+\\./$dnsrewrite=NOERROR;HTTPS;1 . alpn=h3", `/^(.*\.)?x\.example$/`,
+		"@@||x*.y^$dnsrewrite", "://104.154.", "||x.example^*", "-ads.*^|", "|x*y|", "192.0.2.1 a.example b.example # c",
+		"address=/a/b/192.0.2.1", "server=/x/#", "*.x.example 300 IN CNAME rpz-passthru. ; c", "x AAAA ::2", "$ORIGIN rpz.example.",
+		"@ SOA a b ( 1", "##.ad", "http://x^", "||münchen.*^", "$client=127.0.0.1", "||x^$dnsrewrite=a.example",
+	} {
+		f.Add(l, "www.x.example")
+	}
+	f.Fuzz(func(t *testing.T, line, name string) {
+		n, err := dnsname.Parse(name)
+		if err != nil || n == "" || len(line) > maxLine || strings.ToValidUTF8(line, "") != line || strings.ContainsAny(line, "\n\x00") {
+			return
+		}
+		parse(line, func(p parsed) {
+			if p.more == nil {
+				return
+			}
+			r := p.more
+			raw := r.append(nil, 7)
+			rec, next, ok := recordAt(raw, 0)
+			if !ok || next != len(raw) || rec.list != 7 {
+				t.Fatalf("line %q: its record does not read back", line)
+			}
+			back := rec.decode()
+			if back.identity() != r.identity() || back.text != r.text || rec.identity != r.identity() || !bytes.Equal(back.append(nil, 7), raw) {
+				t.Fatalf("line %q became %s", line, sayRule(back))
+			}
+			if rec.kind == wildName {
+				if got, want := rec.covers(n), plainly(r.pattern).MatchString(string(n)); got != want {
+					t.Fatalf("line %q as %s: covers %q %v, want %v", line, sayRule(r), n, got, want)
+				}
+			}
+			// Whoever is covered finds the rule under its key.
+			set := newRuleSet()
+			if reason := set.add(r, 0); reason != "" {
+				t.Fatalf("line %q: %s", line, reason)
+			}
+			x := &ruleIndex{records: set.records}
+			x.keys, x.filter, x.windows = set.sections()
+			if err := x.open(); err != nil {
+				t.Fatal(err)
+			}
+			q := Question{Name: n, Type: 1, ClientName: "n"}
+			covers := rec.covers(n) || rec.kind == regexpName && x.regexps[0].MatchString(string(n))
+			var found findings
+			idx := &Index{rules: *x}
+			idx.rules.gather(&q, 1, &found)
+			if got, want := found.n == 1, covers && rec.speaks(&q); got != want {
+				t.Fatalf("line %q as %s: found %v for %q, want %v", line, sayRule(r), got, n, want)
+			}
+			if (found.n == 1) != x.gather(&q, 1, nil) {
+				t.Fatalf("line %q: the filter denies %q", line, n)
+			}
+		})
+	})
+}
+
+// plainly is a wild pattern as a regular expression.
+func plainly(p pattern) *regexp.Regexp {
+	source := strings.ReplaceAll(regexp.QuoteMeta(p.text), `\*`, `.*`)
+	source = [...]string{"", `(^|\.)`, "^"}[p.start] + source
+	if p.end {
+		source += "$"
+	}
+	return regexp.MustCompile(source)
 }

@@ -14,7 +14,7 @@ var update = flag.Bool("update", false, "write golden files anew")
 func TestFormatIsStable(t *testing.T) {
 	b := NewBuilder(Options{})
 	for _, l := range []Text{
-		text("ads", "||ads.example^\n0.0.0.0 a.tracker.example\nplain.example\n*.below.example\n@@||ok.ads.example^\n"),
+		text("ads", "||ads.example^\n0.0.0.0 a.tracker.example\nplain.example\n*.below.example\n@@||ok.ads.example^\n||w*.example^$dnstype=AAAA\n/^re[0-9]/\n||r.example^$dnsrewrite=192.0.2.1\n"),
 		allowText("mine", "||plain.example^\n"),
 	} {
 		if _, err := b.Add(l.Source, l.Text); err != nil {
@@ -25,7 +25,7 @@ func TestFormatIsStable(t *testing.T) {
 	if err := b.Write(&out); err != nil {
 		t.Fatal(err)
 	}
-	const golden = "testdata/v1.index"
+	const golden = "testdata/v2.index"
 	if *update {
 		if err := os.WriteFile(golden, out.Bytes(), 0o644); err != nil {
 			t.Fatal(err)

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math/bits"
 	"runtime"
 	"runtime/debug"
 	"sync/atomic"
@@ -26,7 +25,8 @@ type ListInfo struct {
 	Allow    bool   `json:"allow,omitempty"` // its rules allow
 	Rules    int    `json:"rules"`
 	Rejected int    `json:"rejected,omitempty"`
-	Meta     string `json:"meta,omitempty"` // its owner's note, see Source
+	Complex  int    `json:"complex,omitempty"` // of Rules those that need more than a name
+	Meta     string `json:"meta,omitempty"`    // its owner's note, see Source
 }
 
 // Index is an immutable set of rules. It is safe for concurrent use and costs
@@ -36,7 +36,8 @@ type Index struct {
 
 	lists []ListInfo
 	count int
-	any   masks // every list that holds at least one rule of the kind
+	any   masks // every list that holds at least one form of the kind
+	rules ruleIndex
 
 	// texts keeps the text of rules that were just asked for, so that a name
 	// that is blocked every second costs no allocation.
@@ -46,9 +47,10 @@ type Index struct {
 }
 
 type ruleText struct {
-	form form
-	name dnsname.Name
-	text string
+	form   form
+	record int
+	name   dnsname.Name
+	text   string
 }
 
 // Open reads an index in place: data must neither change nor go for as long as
@@ -67,6 +69,10 @@ func Open(data []byte) (_ *Index, err error) {
 	x := &Index{
 		names: section(secNames), blocks: section(secBlocks), sets: section(secSets),
 		pairs: section(secPairs), filter: section(secFilter), count: int(f.names),
+		rules: ruleIndex{
+			records: section(secRules), keys: section(secKeys),
+			filter: section(secRuleFilter), windows: section(secWindows),
+		},
 	}
 	if err := json.Unmarshal(section(secLists), &x.lists); err != nil {
 		return nil, fmt.Errorf("%w: its lists: %v", ErrNotIndex, err)
@@ -79,6 +85,9 @@ func Open(data []byte) (_ *Index, err error) {
 		return nil, fmt.Errorf("%w: %d names in %d octets and %d blocks", ErrNotIndex, f.names, len(x.names), len(x.blocks)/4)
 	case len(x.sets)%setLen != 0, len(x.filter)%filterBlock != 0, len(x.filter) == 0:
 		return nil, fmt.Errorf("%w: a section of odd length", ErrNotIndex)
+	}
+	if err := x.rules.open(); err != nil {
+		return nil, err
 	}
 	for i := 0; i < len(x.sets)/setLen; i++ {
 		for k, v := range x.masksOf(i) {
@@ -110,23 +119,23 @@ func (x *Index) Mask(lists ...string) (mask uint64) {
 // beneath a mapping. Its owner makes the index anew.
 func (x *Index) Damaged() bool { return x.damaged.Load() }
 
-// Match is the rule that decided.
-type Match struct {
-	Allow bool
-	Name  dnsname.Name // that the rule names: the name asked for, or a parent of it
-	List  int          // index into Lists
-	form  form
-}
-
-// Match finds the rule for name in the lists of mask: an allowing one if there
-// is any, else a blocking one; of several, the one with the longest name, in the
-// first list that holds it. ok is false when no rule covers name. It never
-// allocates. When a page of the index cannot be read any more, no rule is found
-// and Damaged tells.
-func (x *Index) Match(name dnsname.Name, mask uint64) (m Match, ok bool) {
-	defer x.survive(debug.SetPanicOnFault(true), &ok)
+// mayHold asks the filter alone: one pass over the name from its end. It is what
+// every look-up of the house pays, and all that an allowed name does.
+func (x *Index) mayHold(name dnsname.Name, mask uint64) bool {
 	hasSelf := (x.any[blockSelf]|x.any[allowSelf])&mask != 0
 	hasBelow := (x.any[blockBelow]|x.any[allowBelow])&mask != 0
+	filter, h := x.filter, uint64(hashStart)
+	for i := len(name) - 1; i >= 0; i-- {
+		h = hashStep(h, name[i])
+		if hasBelow && (i == 0 || name[i-1] == '.') && filterHas(filter, hashMix(h^saltBelow)) {
+			return true
+		}
+	}
+	return hasSelf && name != "" && filterHas(filter, hashMix(h))
+}
+
+// matchNames is Ask among the forms.
+func (x *Index) matchNames(name dnsname.Name, mask uint64, m *Match) (ok bool) {
 	h := uint64(hashStart)
 	for i := len(name) - 1; i >= 0; i-- {
 		h = hashStep(h, name[i])
@@ -134,64 +143,100 @@ func (x *Index) Match(name dnsname.Name, mask uint64) (m Match, ok bool) {
 			continue
 		}
 		self := i == 0
-		if !(hasBelow && filterHas(x.filter, hashMix(h^saltBelow)) ||
-			self && hasSelf && filterHas(x.filter, hashMix(h))) {
+		if !filterHas(x.filter, hashMix(h^saltBelow)) && !(self && filterHas(x.filter, hashMix(h))) {
 			continue
 		}
 		if set, found := x.find(string(name[i:])); found {
 			// Parents come first, so that what is found later is longer.
-			if one, found := x.choose(set, self, mask); found && (one.Allow || !m.Allow) {
-				m, ok = one, true
-				m.Name = name[i:]
+			if one, found := x.choose(set, name[i:], self, mask); found && x.outranks(&one, m) {
+				*m, ok = one, true
 			}
 		}
 	}
-	runtime.KeepAlive(x) // the mapping goes when x does
+	return ok
+}
+
+// outranks reports whether one, found later, is chosen over m: an allow list's
+// rule over an exception, that over a block, and that over a hosts line.
+func (x *Index) outranks(one, m *Match) bool {
+	if one.Kind != m.Kind {
+		return one.Kind > m.Kind
+	}
+	return x.lists[one.List].Allow || !x.lists[m.List].Allow
+}
+
+// choose picks from one entry the rule that speaks; of equal ones the first list's.
+func (x *Index) choose(set int, name dnsname.Name, self bool, mask uint64) (m Match, ok bool) {
+	for pairs := x.pairsOf(set); len(pairs) >= 2; pairs = pairs[2:] {
+		list, f := pairs[0], form(pairs[1])
+		kind := x.kindOf(list, f, self, mask)
+		if kind == KindNone {
+			continue
+		}
+		if !ok || kind > m.Kind || kind == m.Kind && x.lists[list].Allow && !x.lists[m.List].Allow {
+			m = Match{Kind: kind, Allow: kind == KindAllow, Name: name, List: int(list), Nowhere: kind != KindAllow, form: f}
+			ok = true
+		}
+	}
 	return m, ok
 }
 
-// choose picks from one entry the rule that speaks: allow before block, then the
-// first list.
-func (x *Index) choose(set int, self bool, mask uint64) (Match, bool) {
-	masks := x.masksOf(set)
-	for _, allow := range [...]bool{true, false} {
-		s, b := blockSelf, blockBelow
-		if allow {
-			s, b = allowSelf, allowBelow
-		}
-		covers := masks[b]
-		if self {
-			covers = masks[s]
-		}
-		if covers &= mask; covers == 0 {
-			continue
-		}
-		list := bits.TrailingZeros64(covers)
-		if list >= len(x.lists) {
-			return Match{}, false // a damaged entry speaks for nobody
-		}
-		return Match{Allow: allow, List: list, form: x.formOf(set, uint8(list), self, allow)}, true
+// kindOf is what a form of a list does for its own name or for one below;
+// KindNone when it does not cover it or mask leaves the list out.
+func (x *Index) kindOf(list uint8, f form, self bool, mask uint64) Kind {
+	if mask>>list&1 == 0 || int(list) >= len(x.lists) || f >= formCount {
+		return KindNone // or a damaged entry, which speaks for nobody
 	}
-	return Match{}, false
+	s := f.shape()
+	switch {
+	case self && !s.self, !self && !s.below:
+		return KindNone
+	case s.allow, x.lists[list].Allow:
+		return KindAllow
+	case s.hosts != "":
+		return KindHosts
+	}
+	return KindBlock
 }
 
-// Rule is the text of the rule that decided.
-func (x *Index) Rule(m Match) string {
+// Rule is the text of the rule that decided. Of a rule that is but a name it is
+// the plainest text that means the same; Locate finds the line itself.
+func (x *Index) Rule(m Match) (text string) {
 	s := m.form.shape()
-	if s.before == "" && s.after == "" {
+	if m.record == 0 && s.before == "" && s.after == "" {
 		return string(m.Name)
 	}
-	h := uint64(m.form)
+	h := hashMix(uint64(m.form) ^ uint64(m.record)<<8)
 	for i := 0; i < len(m.Name); i++ {
 		h = hashStep(h, m.Name[i])
 	}
 	slot := &x.texts[hashMix(h)%uint64(len(x.texts))]
-	if t := slot.Load(); t != nil && t.form == m.form && t.name == m.Name {
+	if t := slot.Load(); t != nil && t.form == m.form && t.record == m.record && (m.record > 0 || t.name == m.Name) {
 		return t.text
 	}
-	text := s.before + string(m.Name) + s.after
-	slot.Store(&ruleText{form: m.form, name: dnsname.Name(text[len(s.before) : len(s.before)+len(m.Name)]), text: text})
-	return text
+	t := &ruleText{form: m.form, record: m.record}
+	if m.record > 0 {
+		t.text = x.textOf(m.record - 1)
+	} else {
+		t.text = s.before + string(m.Name) + s.after
+		t.name = dnsname.Name(t.text[len(s.before) : len(s.before)+len(m.Name)])
+	}
+	slot.Store(t)
+	return t.text
+}
+
+// textOf is the text of a rule as its list writes it.
+func (x *Index) textOf(off int) string {
+	ok := true
+	defer x.survive(debug.SetPanicOnFault(true), &ok)
+	r, _, found := recordAt(x.rules.records, off)
+	if !found {
+		return ""
+	}
+	_, _, text := r.answer()
+	s := string(text)
+	runtime.KeepAlive(x)
+	return s
 }
 
 // find returns the set of the entry for name.
@@ -264,19 +309,6 @@ func (x *Index) pairsOf(set int) []byte {
 		return nil
 	}
 	return x.pairs[uint64(off)+uint64(w):][:2*n]
-}
-
-func (x *Index) formOf(set int, list uint8, self, allow bool) form {
-	pairs := x.pairsOf(set)
-	for ; len(pairs) >= 2; pairs = pairs[2:] {
-		f := form(pairs[1])
-		s := f.shape()
-		isAllow := s.allow || x.lists[list].Allow
-		if pairs[0] == list && isAllow == allow && (self && s.self || !self && s.below) {
-			return f
-		}
-	}
-	return formPlain
 }
 
 // cursor walks entries in file order.

@@ -8,8 +8,6 @@ import (
 	"io"
 	"strings"
 	"unicode/utf8"
-
-	"github.com/netcurtain/netcurtain/internal/dnsname"
 )
 
 // Why a whole list is refused. Errors wrap one of these.
@@ -61,7 +59,8 @@ type Report struct {
 	List     string
 	Bytes    int64
 	Lines    int
-	Rules    int // names that became rules, before equal ones are joined
+	Rules    int // that were understood, before equal ones are joined
+	Complex  int // of them those that need more than a name: modifiers, *, regular expressions
 	Rejected int // lines
 	Rejects  []Reject
 }
@@ -76,8 +75,14 @@ func (r *Report) reject(line int, text, reason string) {
 	}
 }
 
-// read hands every rule of a list to emit, which may refuse to go on.
-func read(list string, src io.Reader, limits Limits, emit func(form, dnsname.Name) error) (Report, error) {
+// read hands every rule of a list to emit, which may reject it with a reason, or
+// refuse to go on.
+func read(list string, src io.Reader, limits Limits, emit func(parsed) (reason string, err error)) (Report, error) {
+	return readLines(list, src, limits, func(_ int, _ string, p parsed) (string, error) { return emit(p) })
+}
+
+// readLines is read, and says on which line a rule stands.
+func readLines(list string, src io.Reader, limits Limits, emit func(line int, text string, p parsed) (reason string, err error)) (Report, error) {
 	rep := Report{List: list}
 	counted := &countingReader{r: src, left: limits.Bytes}
 	in := bufio.NewReaderSize(counted, maxLine)
@@ -93,11 +98,18 @@ func read(list string, src io.Reader, limits Limits, emit func(form, dnsname.Nam
 	}
 
 	var emitErr error
-	add := func(f form, n dnsname.Name) {
-		if rep.Rules++; emitErr == nil {
-			emitErr = emit(f, n)
+	var text string
+	parser := lineParser{emit: func(p parsed) (reason string) {
+		if emitErr != nil {
+			return ""
 		}
-	}
+		if reason, emitErr = emit(rep.Lines, text, p); reason != "" {
+			return reason
+		}
+		rep.Rules++
+		rep.Complex += int(bit(p.more != nil))
+		return ""
+	}}
 	for {
 		line, long, err := readLine(in)
 		if err == io.EOF {
@@ -107,7 +119,7 @@ func read(list string, src io.Reader, limits Limits, emit func(form, dnsname.Nam
 			return rep, fmt.Errorf("reading list %q after line %d: %w", list, rep.Lines, err)
 		}
 		rep.Lines++
-		text := string(line)
+		text = string(line)
 		switch {
 		case long:
 			rep.reject(rep.Lines, text, fmt.Sprintf("longer than %d octets", maxLine))
@@ -116,7 +128,7 @@ func read(list string, src io.Reader, limits Limits, emit func(form, dnsname.Nam
 		case !utf8.Valid(line):
 			rep.reject(rep.Lines, text, "not UTF-8")
 		default:
-			if reason := parseLine(text, add); reason != "" {
+			if reason := parser.line(text); reason != "" {
 				rep.reject(rep.Lines, text, reason)
 			}
 		}

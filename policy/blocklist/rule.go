@@ -1,14 +1,14 @@
 package blocklist
 
 import (
-	"net/netip"
 	"strings"
 
 	"github.com/netcurtain/netcurtain/internal/dnsname"
 )
 
-// form is how a rule was written. It decides what the rule covers, and lets the
-// text be recovered from the name alone. Values are part of the file format.
+// form is how a rule that is but a name was written. It decides what the rule
+// covers, and lets the text be recovered from the name alone. Values are part of
+// the file format.
 type form uint8
 
 const (
@@ -21,6 +21,8 @@ const (
 	formSubtree                // ||x^
 	formAllow                  // @@||x^
 	formAllowBelow             // @@*.x, @@||*.x^
+	formExact                  // |x^
+	formAllowExact             // @@|x^
 	formCount
 )
 
@@ -29,20 +31,21 @@ type shape struct {
 	before, after string // the rule's text around its name
 	self, below   bool   // what it covers
 	allow         bool
+	hosts         string // the address that it gives; such a rule yields to all others
 }
 
 func (f form) shape() shape {
 	switch f {
 	case formPlain:
-		return shape{self: true}
+		return shape{self: true, hosts: "0.0.0.0"}
 	case formHosts:
-		return shape{before: "0.0.0.0 ", self: true}
+		return shape{before: "0.0.0.0 ", self: true, hosts: "0.0.0.0"}
 	case formHosts127:
-		return shape{before: "127.0.0.1 ", self: true}
+		return shape{before: "127.0.0.1 ", self: true, hosts: "127.0.0.1"}
 	case formHosts6:
-		return shape{before: ":: ", self: true}
+		return shape{before: ":: ", self: true, hosts: "::"}
 	case formHosts6One:
-		return shape{before: "::1 ", self: true}
+		return shape{before: "::1 ", self: true, hosts: "::1"}
 	case formBelow:
 		return shape{before: "*.", below: true}
 	case formSubtree:
@@ -51,204 +54,174 @@ func (f form) shape() shape {
 		return shape{before: "@@||", after: "^", self: true, below: true, allow: true}
 	case formAllowBelow:
 		return shape{before: "@@||*.", after: "^", below: true, allow: true}
+	case formExact:
+		return shape{before: "|", after: "^", self: true}
+	case formAllowExact:
+		return shape{before: "@@|", after: "^", self: true, allow: true}
 	}
 	return shape{}
 }
 
-// parseLine hands each rule of one line to emit. It returns the reason when the
-// line, or the rest of it, is rejected, and "" for rules, comments and blanks.
-func parseLine(line string, emit func(form, dnsname.Name)) (reason string) {
-	line = strings.TrimSpace(line)
-	if line == "" || line[0] == '#' || line[0] == '!' || line[0] == '[' && line[len(line)-1] == ']' {
-		return ""
+// parsed is one rule of a line: a form with its name, which the index of names
+// holds, or whatever needs more words, which the rules section holds.
+type parsed struct {
+	form form
+	name dnsname.Name
+	more *rule // nil when form and name say all
+}
+
+// pattern says which names a rule is about.
+type pattern struct {
+	kind  patternKind
+	text  string // a name; for wild the octets between the anchors; for a regular expression its source
+	start startKind
+	end   bool // of wild: the name ends where the text does
+}
+
+// patternKind and startKind are part of the file format.
+type patternKind uint8
+
+const (
+	anyName     patternKind = iota
+	exactName               // text alone
+	belowName               // all below text
+	subtreeName             // both
+	wildName                // text with * for any octets
+	regexpName              // RE2
+	patternKinds
+)
+
+type startKind uint8
+
+const (
+	anywhere   startKind = iota
+	labelStart           // at the beginning, or behind a dot
+	nameStart            // at the beginning
+	startKinds
+)
+
+// rule is one that needs more than a name.
+type rule struct {
+	pattern
+	allow     bool // @@
+	important bool
+	bad       bool // cancels the equal rule without $badfilter
+	types     []typeItem
+	clients   []clientItem
+	tags      []textItem
+	deny      []dnsname.Name // $denyallow: not these and what is below them
+	rewrite   rewriteKind
+	answer    Answer // of rewrite
+	text      string // as somebody wrote it
+}
+
+// rewriteKind is part of the file format.
+type rewriteKind uint8
+
+const (
+	noRewrite  rewriteKind = iota
+	rewriteOne             // answers with answer; in an exception: takes that answer away
+	rewriteAll             // only in exceptions: takes every answer away
+	hostsLine              // answers with answer when nothing else matches
+	rewriteKinds
+)
+
+type typeItem struct {
+	not  bool
+	kind uint16
+}
+
+type textItem struct {
+	not  bool
+	text string
+}
+
+// clientItem is one of $client: a prefix (an address is a long one), a hardware
+// address, or a name.
+type clientItem struct {
+	not  bool
+	kind clientKind
+	text string // 16 octets and the prefix length of 128, or 6 octets, or the name
+}
+
+// clientKind is part of the file format.
+type clientKind uint8
+
+const (
+	clientPrefix clientKind = iota
+	clientMAC
+	clientName
+	clientKinds
+)
+
+// simple gives r as a form and a name when these say all of it.
+func (r *rule) simple() (form, dnsname.Name, bool) {
+	if r.important || r.bad || r.rewrite != noRewrite ||
+		len(r.types)+len(r.clients)+len(r.tags)+len(r.deny) > 0 {
+		return 0, "", false
 	}
-	line = cutComment(line)
-	if isAdblock(line) {
-		return parseAdblock(line, emit)
+	n := dnsname.Name(r.pattern.text)
+	switch r.kind {
+	case exactName:
+		return pick(r.allow, formAllowExact, formExact), n, true
+	case belowName:
+		return pick(r.allow, formAllowBelow, formBelow), n, true
+	case subtreeName:
+		return pick(r.allow, formAllow, formSubtree), n, true
 	}
-	if below, ok := strings.CutPrefix(line, "*."); ok {
-		return emitName(formBelow, below, emit)
+	return 0, "", false
+}
+
+func pick(cond bool, yes, no form) form {
+	if cond {
+		return yes
 	}
-	first, rest, _ := cutField(line)
-	if f, isAddr, leadsNowhere := hostsForm(first); isAddr {
-		switch {
-		case rest == "":
-			return "an address without a name"
-		case !leadsNowhere && onlyBoilerplate(rest):
-			return ""
-		case !leadsNowhere:
-			return "it points a name at an address; only addresses that lead nowhere block"
+	return no
+}
+
+// weight is how particular a rule is: of two that speak, the more particular one does.
+func (r *rule) weight() (n uint8) {
+	for _, has := range []bool{r.important, len(r.types) > 0, len(r.clients) > 0, len(r.tags) > 0, len(r.deny) > 0, r.rewrite == rewriteOne || r.rewrite == rewriteAll} {
+		if has {
+			n++
 		}
-		return parseHosts(f, rest, emit)
 	}
+	return n
+}
+
+// parseName reads s as a name that can be looked up.
+func parseName(s string) (n dnsname.Name, reason string) {
 	switch {
-	case rest != "":
-		return "several words and the first is no address"
-	case !strings.Contains(strings.TrimSuffix(first, "."), "."):
-		return "a word without a dot"
+	case strings.Contains(s, "/"):
+		return "", "an address of a page, not a name"
+	case strings.Contains(s, "*"):
+		return "", "a * inside a name"
 	}
-	return emitName(formPlain, first, emit)
-}
-
-// cutComment removes a "# …" that stands at the beginning of a word.
-func cutComment(line string) string {
-	for i := 1; i < len(line); i++ {
-		if line[i] == '#' && (line[i-1] == ' ' || line[i-1] == '\t') {
-			return strings.TrimRight(line[:i], " \t")
-		}
-	}
-	return line
-}
-
-// cutField splits line after its first word.
-func cutField(line string) (field, rest string, more bool) {
-	i := strings.IndexAny(line, " \t")
-	if i < 0 {
-		return line, "", false
-	}
-	return line[:i], strings.TrimLeft(line[i:], " \t"), true
-}
-
-// hostsForm reads the address of a hosts line in every form that lists use.
-func hostsForm(s string) (f form, isAddr, leadsNowhere bool) {
-	if s == "0" {
-		return formHosts, true, true
-	}
-	if c := s[0]; c != ':' && (c < '0' || c > '9') && !strings.ContainsRune(s, ':') {
-		return 0, false, false // cheap: most lines are names
-	}
-	a, err := netip.ParseAddr(s)
+	n, err := dnsname.Parse(s)
 	if err != nil {
-		return 0, false, false
+		return "", err.Error()
 	}
-	a = a.Unmap().WithZone("")
-	switch {
-	case a.IsUnspecified() && a.Is6():
-		return formHosts6, true, true
-	case a.IsUnspecified(), a.Is4() && a.As4()[0] == 0:
-		return formHosts, true, true
-	case a.IsLoopback() && a.Is6():
-		return formHosts6One, true, true
-	case a.IsLoopback():
-		return formHosts127, true, true
+	if n == "" {
+		return "", "a rule without a name"
 	}
-	return 0, true, false
-}
-
-func parseHosts(f form, names string, emit func(form, dnsname.Name)) (reason string) {
-	for names != "" {
-		var name string
-		name, names, _ = cutField(names)
-		if isBoilerplate(name) {
-			continue
-		}
-		if r := emitName(f, name, emit); r != "" {
-			reason = r
+	for i := 0; i < len(n); i++ {
+		if !isNameOctet(n[i]) {
+			return "", "a character that no name has"
 		}
 	}
-	return reason
+	return n, ""
 }
 
-// isBoilerplate reports names with which every hosts file begins and which say
-// nothing about the outside.
-func isBoilerplate(name string) bool {
-	switch name {
-	case "localhost", "localhost.localdomain", "localhost4", "localhost6", "local", "broadcasthost",
-		"ip6-localhost", "ip6-loopback", "ip6-localnet", "ip6-mcastprefix", "ip6-allnodes", "ip6-allrouters", "ip6-allhosts":
-		return true
-	}
-	_, err := netip.ParseAddr(name)
-	return err == nil
+func isNameOctet(c byte) bool {
+	return c >= 'a' && c <= 'z' || c >= '0' && c <= '9' || c == '-' || c == '_' || c == '.'
 }
 
-// onlyBoilerplate reports whether a hosts line such as "fe80::1%lo0 localhost"
-// says nothing but what every hosts file says.
-func onlyBoilerplate(names string) bool {
-	for names != "" {
-		var name string
-		name, names, _ = cutField(names)
-		if !isBoilerplate(name) {
+// isAddressLike reports whether n is digits and dots only.
+func isAddressLike(n dnsname.Name) bool {
+	for i := 0; i < len(n); i++ {
+		if n[i] != '.' && (n[i] < '0' || n[i] > '9') {
 			return false
 		}
 	}
 	return true
-}
-
-func isAdblock(line string) bool {
-	switch line[0] {
-	case '@', '|', '/':
-		return true
-	}
-	return strings.ContainsAny(line, "^$") || strings.Contains(line, "##") || strings.Contains(line, "#@#")
-}
-
-// parseAdblock reads the part of the adblock-style DNS language whose meaning is
-// a name with or without what is below it.
-func parseAdblock(line string, emit func(form, dnsname.Name)) (reason string) {
-	if strings.Contains(line, "##") || strings.Contains(line, "#@#") {
-		return "a rule about the look of a page, not about names"
-	}
-	f := formSubtree
-	pattern, isAllow := strings.CutPrefix(line, "@@")
-	if isAllow {
-		f = formAllow
-	}
-	if strings.HasPrefix(pattern, "/") {
-		return "regular expressions are not understood yet"
-	}
-	pattern, modifiers, _ := strings.Cut(pattern, "$")
-	if modifiers != "" {
-		return "modifiers ($…) are not understood yet"
-	}
-	name, anchored := strings.CutPrefix(pattern, "||")
-	if !anchored {
-		if below, ok := strings.CutPrefix(pattern, "*."); ok && isAllow {
-			return emitName(formAllowBelow, below, emit)
-		}
-		return "a pattern that is not anchored with || is not understood yet"
-	}
-	name = strings.TrimSuffix(name, "|")
-	name, ended := strings.CutSuffix(name, "^")
-	if !ended {
-		return "without ^ at its end it would cover longer names too; not understood yet"
-	}
-	if below, ok := strings.CutPrefix(name, "*."); ok {
-		name, f = below, formBelow
-		if isAllow {
-			f = formAllowBelow
-		}
-	}
-	return emitName(f, name, emit)
-}
-
-// emitName checks that s is a name that can be looked up and hands it on.
-func emitName(f form, s string, emit func(form, dnsname.Name)) (reason string) {
-	switch {
-	case strings.Contains(s, "/"):
-		return "an address of a page, not a name"
-	case strings.Contains(s, "*"):
-		return "a * inside a name is not understood yet"
-	}
-	n, err := dnsname.Parse(s)
-	if err != nil {
-		return err.Error()
-	}
-	if n == "" {
-		return "a rule without a name"
-	}
-	digitsOnly := true
-	for i := 0; i < len(n); i++ {
-		switch c := n[i]; {
-		case c >= '0' && c <= '9', c == '.':
-		case c >= 'a' && c <= 'z', c == '-', c == '_':
-			digitsOnly = false
-		default:
-			return "a character that no name has"
-		}
-	}
-	if digitsOnly {
-		return "an address, not a name"
-	}
-	emit(f, n)
-	return ""
 }

@@ -1,0 +1,54 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// testdata/match tells what is printed of lists and names, and on which channel.
+func TestMatchStories(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata/match",
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			// netcurtain ARG… runs the command in the story's folder; "exits N" in front asserts its code.
+			"netcurtain": func(ts *testscript.TestScript, neg bool, args []string) {
+				want := exitOK
+				if len(args) > 1 && args[0] == "exits" {
+					want, args = int(args[1][0]-'0'), args[2:]
+				}
+				here := ts.MkAbs(".")
+				var out, talk bytes.Buffer
+				for i, a := range args {
+					if strings.HasSuffix(a, ".txt") {
+						args[i] = ts.MkAbs(a)
+					}
+				}
+				code := run(t.Context(), args, std{&out, &talk})
+				for _, p := range []struct {
+					from *bytes.Buffer
+					to   interface{ Write([]byte) (int, error) }
+				}{{&out, ts.Stdout()}, {&talk, ts.Stderr()}} {
+					_, _ = p.to.Write(bytes.ReplaceAll(p.from.Bytes(), []byte(here+"/"), nil))
+				}
+				if code != want {
+					ts.Fatalf("exit code %d, want %d: %s", code, want, talk.String())
+				}
+			},
+		},
+	})
+}
+
+// A line of JSON has exactly the fields that were promised.
+func TestMatchJSONFields(t *testing.T) {
+	raw, err := json.Marshal(matchLine{Answers: []string{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := `{"name":"","verdict":"","rule":"","list":"","line":0,"answers":[]}`; string(raw) != want {
+		t.Errorf("%s, want %s", raw, want)
+	}
+}
