@@ -27,7 +27,7 @@ const (
 )
 
 // followed are the sets whose elements follow Desired: those of members.keys, and our ports.
-var followed = [...]string{"lan", "unfiltered", "guarded", "cut", "exempt4", "exempt6", "ports"}
+var followed = [...]string{"lan", "unfiltered", "guarded", "cut", "exempt4", "exempt6", "doors4", "doors6", "ports"}
 
 // AliveFor is how long a service is taken for alive after it last proved it.
 const AliveFor = 5 * time.Second
@@ -303,6 +303,8 @@ func (m members) keys() map[string][][]byte {
 		"cut":        keys(m.cut, macKey),
 		"exempt4":    keys(m.exempt4, netip.Addr.AsSlice),
 		"exempt6":    keys(m.exempt6, netip.Addr.AsSlice),
+		"doors4":     keys(m.doors4, netip.Addr.AsSlice),
+		"doors6":     keys(m.doors6, netip.Addr.AsSlice),
 	}
 }
 

@@ -52,7 +52,7 @@ type Cut struct {
 	MAC    devices.MAC // refuse this device …
 	Addr   netip.Addr  // … this address
 	Tuple  flow.Tuple  // and forget this connection, so that the refusal applies to it
-	For    time.Duration
+	For    time.Duration // 0: refuse nothing more than is refused already, only forget the connection
 }
 
 // Config is what an Observer needs. Only Record must be set.

@@ -35,7 +35,11 @@ func (c *core) decide(s *running) {
 		c.m.blocks.WithLabelValues("shared-address").Inc()
 		return
 	}
-	ok := c.cut(Cut{Device: s.device, MAC: s.MAC, Addr: far.Addr(), Tuple: s.Tuple, For: c.cfg.BlockFor})
+	lasting := c.cfg.BlockFor
+	if v.Reason == policy.ReasonSideDoor && s.mode == devices.ModeGuard {
+		lasting = 0 // the kernel and the proxy refuse it already, on the one port that is meant
+	}
+	ok := c.cut(Cut{Device: s.device, MAC: s.MAC, Addr: far.Addr(), Tuple: s.Tuple, For: lasting})
 	if !ok {
 		c.m.dropped.WithLabelValues("block").Inc()
 	}

@@ -37,8 +37,10 @@ func (d describer) Describe(name dnsname.Name, _ netip.Addr) atlas.Destination {
 type blocker struct{ kernel *enforce.Kernel }
 
 func (b blocker) Block(ctx context.Context, c observe.Cut) error {
-	if err := b.kernel.Block(ctx, enforce.Block{MAC: c.MAC, Addr: c.Addr, For: c.For}); err != nil {
-		return err
+	if c.For > 0 {
+		if err := b.kernel.Block(ctx, enforce.Block{MAC: c.MAC, Addr: c.Addr, For: c.For}); err != nil {
+			return err
+		}
 	}
 	return b.kernel.Delete(ctx, c.Tuple)
 }

@@ -47,6 +47,7 @@ type daemon struct {
 	metrics  *prometheus.Registry
 	settings atomic.Pointer[configs.Settings]
 	own      atomic.Pointer[map[netip.Addr]bool] // the router's own addresses
+	asks     []netip.Addr                        // the resolvers that we ask; never changed once live
 
 	store    *store.Store
 	recorder *journal.Recorder
@@ -368,6 +369,9 @@ func (d *daemon) dns() (*dnsfilter.Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	for _, u := range upstreams {
+		d.asks = append(d.asks, u.Addr.Addr().Unmap().WithZone(""))
+	}
 	answer, err := dnsfilter.ParseBlockAnswer(s.DNS.BlockAnswer)
 	if err != nil {
 		return nil, err
@@ -465,7 +469,7 @@ func (d *daemon) recompile(ctx context.Context) error {
 	}
 	set, err := policy.Compile(policy.Config{
 		Off: !d.on.Load(), Rules: rules, Index: d.index.Load(),
-		LocalZones: s.DNS.LocalZones, RebindingExempt: s.DNS.Rebinding,
+		LocalZones: s.DNS.LocalZones, RebindingExempt: s.DNS.Rebinding, Upstreams: d.asks,
 	})
 	if err != nil {
 		return err
@@ -511,6 +515,7 @@ func (d *daemon) desired(now time.Time) enforce.Desired {
 		LAN: s.House.LAN, NFLOGGroup: s.House.NFLOGGroup, InterceptDNS: s.DNS.Intercept,
 		Ports: enforce.Ports{DNS: s.DNS.Port, DNSRedirect: s.DNS.RedirectPort, HTTPProxy: s.Proxy.HTTPPort, TLSProxy: s.Proxy.TLSPort},
 		Marks: enforce.Marks{Deliver: s.House.MarkDeliver, Ours: s.House.MarkOurs, Table: s.House.Table},
+		Doors: d.engine.ClosedAddresses(now),
 	}
 	for _, dev := range d.registry.All(now) {
 		switch dev.Mode {
