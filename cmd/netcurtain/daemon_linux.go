@@ -42,12 +42,13 @@ import (
 
 // daemon is the running house: every room, wired.
 type daemon struct {
-	cmd      runCmd
-	log      *slog.Logger
-	metrics  *prometheus.Registry
-	settings atomic.Pointer[configs.Settings]
-	own      atomic.Pointer[map[netip.Addr]bool] // the router's own addresses
-	asks     []netip.Addr                        // the resolvers that we ask; never changed once live
+	cmd        runCmd
+	log        *slog.Logger
+	metrics    *prometheus.Registry
+	settings   atomic.Pointer[configs.Settings]
+	own        atomic.Pointer[map[netip.Addr]bool] // the router's own addresses
+	unanswered atomic.Bool                         // a look-up failed since the upstreams were last asked
+	asks       []netip.Addr                        // the resolvers that we ask; never changed once live
 
 	store    *store.Store
 	recorder *journal.Recorder
@@ -292,8 +293,10 @@ func (d *daemon) live(ctx context.Context) (err error) {
 		})
 	}
 	run("kernel", d.keepKernel)
+	gate := d.upstreamGate(dns)
+	run("upstreams", gate.Run)
 	run("dns's pulse", func(ctx context.Context) error {
-		return d.pulse(ctx, "dns", dns.Probe, dns.Upstream, enforce.ServiceDNS)
+		return d.pulse(ctx, "dns", gate.unlessOpen(dns.Probe), dns.Upstream, enforce.ServiceDNS)
 	})
 	run("page", func(ctx context.Context) error { return serveUntil(ctx, ui.HTTPServer(ctx, pages.TCP(), d.log), page) })
 	run("control socket", func(ctx context.Context) error {
@@ -382,7 +385,7 @@ func (d *daemon) dns() (*dnsfilter.Server, error) {
 		BlockAnswer: answer, BlockTTL: s.DNS.BlockTTL,
 		Devices: d.registry, Resolve: d.resolve, Decider: d.engine,
 		Describe: func(n dnsname.Name) atlas.Destination { x, _ := d.atlas.Lookup(n); return x },
-		Names:    d.observer, Recorder: d.recorder, Logger: d.log, Registerer: d.metrics,
+		Names:    d.observer, Recorder: failureWatch{d.recorder, &d.unanswered}, Logger: d.log, Registerer: d.metrics,
 	})
 }
 
@@ -515,7 +518,7 @@ func (d *daemon) desired(now time.Time) enforce.Desired {
 		LAN: s.House.LAN, NFLOGGroup: s.House.NFLOGGroup, InterceptDNS: s.DNS.Intercept,
 		Ports: enforce.Ports{DNS: s.DNS.Port, DNSRedirect: s.DNS.RedirectPort, HTTPProxy: s.Proxy.HTTPPort, TLSProxy: s.Proxy.TLSPort},
 		Marks: enforce.Marks{Deliver: s.House.MarkDeliver, Ours: s.House.MarkOurs, Table: s.House.Table},
-		Doors: d.engine.ClosedAddresses(now),
+		Doors: d.engine.ClosedAddresses(now), Exempt: d.exempt(s),
 	}
 	for _, dev := range d.registry.All(now) {
 		switch dev.Mode {

@@ -169,10 +169,17 @@ func (d *daemon) reload(ctx context.Context) {
 	d.changed()
 	a, b := now, next
 	a.Lists, b.Lists, a.DNS.Rebinding, b.DNS.Rebinding, a.DNS.Intercept, b.DNS.Intercept = nil, nil, nil, nil, false, false
+	a.DNS.FailOpen, b.DNS.FailOpen, a.DNS.Exempt, b.DNS.Exempt = false, false, nil, nil
 	if !reflect.DeepEqual(a, b) {
 		d.log.Warn("some of the new settings (interfaces, ports, upstreams, paths, budgets) need a restart")
 	}
 	d.log.Info("the settings were read again", "file", d.cmd.Config)
+}
+
+// mendable is an error that knows better than its reporter what mends it.
+type mendable struct {
+	error
+	mend string
 }
 
 // health collects how the rooms are.
@@ -194,6 +201,10 @@ func (h *health) set(name string, err error, well, mend string) {
 	line := api.HealthLine{Name: name, OK: err == nil, Meaning: well}
 	if err != nil {
 		line.Meaning, line.Mend = err.Error(), mend
+		var known mendable
+		if errors.As(err, &known) {
+			line.Mend = known.mend
+		}
 	}
 	h.mu.Lock()
 	before, known := h.lines[name]
