@@ -49,9 +49,9 @@ type Blocker interface {
 // Cut is one flow to stop.
 type Cut struct {
 	Device devices.ID
-	MAC    devices.MAC // refuse this device …
-	Addr   netip.Addr  // … this address
-	Tuple  flow.Tuple  // and forget this connection, so that the refusal applies to it
+	MAC    devices.MAC   // refuse this device …
+	Addr   netip.Addr    // … this address
+	Tuple  flow.Tuple    // and forget this connection, so that the refusal applies to it
 	For    time.Duration // 0: refuse nothing more than is refused already, only forget the connection
 }
 

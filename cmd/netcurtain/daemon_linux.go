@@ -50,6 +50,7 @@ type daemon struct {
 	unanswered atomic.Bool                         // a look-up failed since the upstreams were last asked
 	asks       []netip.Addr                        // the resolvers that we ask; never changed once live
 
+	lock     *os.File // of the state folder, held until we end
 	store    *store.Store
 	recorder *journal.Recorder
 	registry *devices.Registry
@@ -98,6 +99,7 @@ func (c runCmd) Run(ctx context.Context, io std) error {
 	if err := d.ready(ctx); err != nil {
 		return err
 	}
+	defer d.lock.Close()
 	defer func() {
 		if err := d.store.Close(); err != nil {
 			log.Error("closing the databases", "error", err)
@@ -124,6 +126,9 @@ func (d *daemon) ready(ctx context.Context) (err error) {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return fmt.Errorf("making our folder: %w", err)
 		}
+	}
+	if d.lock, err = lockHouse(s.House.State); err != nil {
+		return err
 	}
 	if d.store, err = store.Open(ctx, store.Config{
 		HouseholdPath: filepath.Join(s.House.State, "household.db"),
@@ -546,7 +551,11 @@ func (d *daemon) pulse(ctx context.Context, name string, probe, first func(conte
 		if ctx.Err() != nil {
 			return nil
 		}
-		d.health.set(name, err, "Answers, so the kernel brings it traffic.", "netcurtain status; if it stays, restart netcurtain")
+		well := "Answers, so the kernel brings it traffic."
+		if !d.on.Load() {
+			well = "Switched off: the kernel brings it nothing."
+		}
+		d.health.set(name, err, well, "netcurtain status; if it stays, restart netcurtain")
 		select {
 		case <-ctx.Done():
 			return nil
