@@ -50,7 +50,8 @@ type daemon struct {
 	unanswered atomic.Bool                         // a look-up failed since the upstreams were last asked
 	asks       []netip.Addr                        // the resolvers that we ask; never changed once live
 
-	lock     *os.File // of the state folder, held until we end
+	problems atomic.Pointer[[]enforce.Problem] // what keeps this box from doing all, as last checked
+	lock     *os.File                          // of the state folder, held until we end
 	store    *store.Store
 	recorder *journal.Recorder
 	registry *devices.Registry
@@ -116,7 +117,9 @@ func (d *daemon) ready(ctx context.Context) (err error) {
 	}); err != nil {
 		return err
 	}
-	for _, p := range d.kernel.Check(ctx) {
+	problems := d.kernel.Check(ctx)
+	d.problems.Store(&problems)
+	for _, p := range problems {
 		if p.Fatal {
 			return errors.New(p.String())
 		}
@@ -298,6 +301,7 @@ func (d *daemon) live(ctx context.Context) (err error) {
 		})
 	}
 	run("kernel", d.keepKernel)
+	run("checks", d.checkRegularly)
 	gate := d.upstreamGate(dns)
 	run("upstreams", gate.Run)
 	run("dns's pulse", func(ctx context.Context) error {
@@ -514,6 +518,30 @@ func (d *daemon) apply(ctx context.Context) error {
 		return err
 	}
 	return d.remember(ctx)
+}
+
+// checkRegularly looks for what keeps this box from doing all: somebody may start
+// Docker or switch offloading on while we run.
+func (d *daemon) checkRegularly(ctx context.Context) error {
+	tick := time.NewTicker(5 * time.Minute)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		before, now := *d.problems.Load(), d.kernel.Check(ctx)
+		if ctx.Err() != nil {
+			return nil // a check that was cut short finds what is not there
+		}
+		d.problems.Store(&now)
+		for _, p := range now {
+			if !slices.Contains(before, p) {
+				d.log.Warn("this box cannot do all", "problem", p.What, "mend", p.Fix)
+			}
+		}
+	}
 }
 
 // desired says what the kernel shall do, from how each device is treated.

@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	dto "github.com/prometheus/client_model/go"
 
+	"github.com/netcurtain/netcurtain/enforce"
 	"github.com/netcurtain/netcurtain/internal/buildinfo"
 	"github.com/netcurtain/netcurtain/journal"
 	"github.com/netcurtain/netcurtain/ui"
@@ -226,7 +227,17 @@ func (h *health) set(name string, err error, well, mend string) {
 // report is the answer to "how is the house".
 func (d *daemon) report(ctx context.Context) api.Health {
 	s := d.settings.Load()
-	r := api.Health{Place: fmt.Sprintf("a router; the devices are behind %v", s.House.LAN), Dropped: map[string]int64{}}
+	r := api.Health{Dropped: map[string]int64{}}
+	problems := *d.problems.Load()
+	around, err := enforce.Look(s.House.LAN)
+	if err != nil {
+		d.log.Error("looking where this box stands", "error", err)
+	} else {
+		r.Place, problems = around.String(), append(around.Problems(), problems...)
+	}
+	for _, p := range problems {
+		r.Lines = append(r.Lines, api.HealthLine{Name: "this box", Meaning: p.What, Mend: p.Fix})
+	}
 	d.health.mu.Lock()
 	for _, name := range d.health.order {
 		r.Lines = append(r.Lines, d.health.lines[name])
