@@ -33,7 +33,7 @@
 //	ports                        Set         our listeners
 //	was (map)                    Set         what Release puts back: routing table, former sysctls
 //	alive                        Alive       ports taken over: 53 and 853, 80, 443; 5 s each
-//	blocked4, blocked6           Block       device . address, each with its end
+//	blocked4, blocked6           Block, Unblock  device . address, each with its end
 //	unseen4, unseen6             the kernel  addresses of unfiltered devices, for a minute
 //	…_taken, …_arrived           the kernel  counters: look-ups and connections taken; those that arrived
 //

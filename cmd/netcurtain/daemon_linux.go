@@ -62,6 +62,9 @@ type daemon struct {
 	neigh    *neigh.Table
 	tracker  *conntrack.Table
 	observer *observe.Observer
+	blocks   *blocker
+	carrier  *proxy.Proxy // nil: nothing is carried
+	ruleEnds atomic.Int64 // when the next rule comes to its end, in Unix nanoseconds; 0: none does
 	health   *health
 	wake     chan struct{} // the household chose something
 	on       atomic.Bool
@@ -205,8 +208,9 @@ func (d *daemon) watch() (err error) {
 	if d.tracker, err = conntrack.New(conntrack.Config{Logger: d.log, Registerer: d.metrics}); err != nil {
 		return err
 	}
+	d.blocks = &blocker{kernel: d.kernel, standing: map[blocked]standing{}}
 	d.observer, err = observe.New(observe.Config{
-		Devices: d.registry, Decide: d.engine, Atlas: describer{d.atlas}, Block: blocker{d.kernel}, Record: d.recorder,
+		Devices: d.registry, Decide: d.engine, Atlas: describer{d.atlas}, Block: d.blocks, Record: d.recorder,
 		Log: d.log, Metrics: d.metrics,
 		Own: func(a netip.Addr) bool { return (*d.own.Load())[a] },
 	})
@@ -235,6 +239,7 @@ func (d *daemon) live(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	d.carrier = carrier
 	if d.keeper, err = d.lists(); err != nil {
 		return err
 	}
@@ -487,7 +492,8 @@ func (d *daemon) recompile(ctx context.Context) error {
 		return err
 	}
 	d.engine.Swap(set)
-	return nil
+	d.ruleEnds.Store(nextEnd(rules, time.Now()))
+	return d.reconsider(ctx)
 }
 
 // keepKernel makes the kernel follow the household's choices: at once when one
@@ -506,6 +512,11 @@ func (d *daemon) keepKernel(ctx context.Context) error {
 			return nil
 		case <-d.wake:
 		case <-tick.C:
+		}
+		if end := d.ruleEnds.Load(); end != 0 && time.Now().UnixNano() >= end {
+			if err := d.recompile(ctx); err != nil {
+				d.log.Error("compiling the rules when one came to its end", "error", err)
+			}
 		}
 	}
 }
