@@ -29,7 +29,7 @@ func lockHouse(state string) (*os.File, error) {
 		_ = f.Close()
 		if errors.Is(err, syscall.EWOULDBLOCK) {
 			pid := strings.TrimSpace(string(holder))
-			return nil, fmt.Errorf("process %s holds %s and may change it at any time: if it hangs, end it with kill -9 %s, then try again", pid, state, pid)
+			return nil, fmt.Errorf("process %s holds %s already: if it hangs, end it with kill -9 %s, then try again", pid, state, pid)
 		}
 		return nil, fmt.Errorf("locking %s: %w", path, err)
 	}
