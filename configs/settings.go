@@ -52,6 +52,8 @@ type DNS struct {
 	LocalZones    []dnsname.Name
 	LocalResolver netip.AddrPort
 	Rebinding     []dnsname.Name // names that may answer private addresses
+	FailOpen      bool           // when no upstream answers for 30 s, let the router's own resolver answer
+	Exempt        []netip.Addr   // resolvers inside the house, whose look-ups are never taken
 }
 
 // Proxy is how guarded connections are carried.
@@ -97,7 +99,7 @@ func Defaults() Settings {
 		DNS: DNS{
 			Intercept: true, Port: 5300, RedirectPort: 5301, BlockAnswer: "nxdomain", BlockTTL: time.Minute,
 			Resolv:     []string{"/tmp/resolv.conf.d/resolv.conf.auto", "/run/systemd/resolve/resolv.conf", "/etc/resolv.conf"},
-			LocalZones: []dnsname.Name{"lan"}, LocalResolver: netip.MustParseAddrPort("127.0.0.1:53"),
+			LocalZones: []dnsname.Name{"lan"}, LocalResolver: netip.MustParseAddrPort("127.0.0.1:53"), FailOpen: true,
 		},
 		Proxy: Proxy{Enabled: true, HTTPPort: 8380, TLSPort: 8343, MaxConnections: 512},
 		Store: Store{Age: 7 * 24 * time.Hour, Bytes: 64 << 20, MemoryBytes: 4 << 20, Flush: 10 * time.Second},
@@ -137,6 +139,7 @@ func Parse(r io.Reader, name string) (Settings, error) {
 func (s Settings) Adopt(next Settings) (adopted Settings, restart bool) {
 	adopted = s
 	adopted.Lists, adopted.DNS.Rebinding, adopted.DNS.Intercept = next.Lists, next.DNS.Rebinding, next.DNS.Intercept
+	adopted.DNS.FailOpen, adopted.DNS.Exempt = next.DNS.FailOpen, next.DNS.Exempt
 	return adopted, !reflect.DeepEqual(adopted, next)
 }
 
@@ -251,6 +254,7 @@ func (s *Settings) options(section string) []option {
 			span("block_ttl", &d.BlockTTL, 0, 24*time.Hour),
 			each("local_zone", &d.LocalZones, dnsname.Parse), single("local_resolver", &d.LocalResolver, netip.ParseAddrPort, "an address and port such as 127.0.0.1:53"),
 			each("rebinding_exempt", &d.Rebinding, dnsname.Parse),
+			yes("fail_open", &d.FailOpen), each("exempt", &d.Exempt, address),
 		}
 	case "proxy":
 		p := &s.Proxy
@@ -440,6 +444,14 @@ func upstream(s string) (string, error) {
 		return s, nil
 	}
 	return "", fmt.Errorf("%.80q: an address such as 192.0.2.1, 192.0.2.1:53 or tls://9.9.9.9#dns.quad9.net is needed", s)
+}
+
+func address(s string) (netip.Addr, error) {
+	a, err := netip.ParseAddr(s)
+	if err != nil || a.Zone() != "" || a.IsUnspecified() || a.IsMulticast() || a.IsLoopback() {
+		return a, fmt.Errorf("%.60q: the address of a machine in the house such as 192.168.1.5 is needed", s)
+	}
+	return a.Unmap(), nil
 }
 
 func httpsURL(s string) (string, error) {

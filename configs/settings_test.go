@@ -11,7 +11,10 @@ import (
 	"github.com/netcurtain/netcurtain/internal/dnsname"
 )
 
-var compareAddrs = cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })
+var compareAddrs = cmp.Options{
+	cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b }),
+	cmp.Comparer(func(a, b netip.Addr) bool { return a == b }),
+}
 
 func TestShippedFileIsTheDefaults(t *testing.T) {
 	got, err := configs.Parse(strings.NewReader(configs.Shipped), "netcurtain")
@@ -24,7 +27,7 @@ func TestShippedFileIsTheDefaults(t *testing.T) {
 }
 
 // The commented options say what the defaults are; with the marks removed the
-// file must parse to them, but for the three that only show a form.
+// file must parse to them, but for those that only show a form.
 func TestShippedCommentsSayTheDefaults(t *testing.T) {
 	all := regexp.MustCompile(`(?m)^(\t?)#(\t?(config|option|list) )`).ReplaceAllString(configs.Shipped, "$1$2")
 	got, err := configs.Parse(strings.NewReader(all), "netcurtain")
@@ -35,6 +38,7 @@ func TestShippedCommentsSayTheDefaults(t *testing.T) {
 	want.House.Destinations = []string{"/etc/netcurtain/destinations.tsv"}
 	want.DNS.Upstreams = []string{"192.0.2.1"}
 	want.DNS.Rebinding = []dnsname.Name{"plex.direct"}
+	want.DNS.Exempt = []netip.Addr{netip.MustParseAddr("192.168.1.5")}
 	want.Page.Hosts = []string{"netcurtain.lan"}
 	want.Lists = []configs.List{
 		{Name: "my-list", URL: "https://example.org/hosts.txt", Enabled: true},
@@ -53,6 +57,7 @@ func TestErrorsNameLineAndRemedy(t *testing.T) {
 		"config dns\noption block_answer nope\n":      "f:2: block_answer: \"nope\": one of nxdomain, null, nodata, refused is needed",
 		"config dns\noption intercept maybe\n":        "f:2: intercept: \"maybe\": 1 or 0 is needed",
 		"config dns\nlist upstream dns.google\n":      "f:2: upstream: \"dns.google\": an address such as 192.0.2.1, 192.0.2.1:53 or tls://9.9.9.9#dns.quad9.net is needed",
+		"config dns\nlist exempt ::\n":                "f:2: exempt: \"::\": the address of a machine in the house such as 192.168.1.5 is needed",
 		"config dns\nconfig dns\n":                    "f:2: section \"dns\" stands twice, first on line 1",
 		"config store\noption age forever\n":          "f:2: age: \"forever\": a time from 1h0m0s to 87600h0m0s such as 90s, 15m, 12h or 7d is needed",
 		"config store\noption bytes 1\n":              "f:2: bytes: \"1\": a size of at least 1024 KB, such as 64MB, is needed",

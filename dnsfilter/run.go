@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -130,6 +131,21 @@ func (s *Server) Upstream(ctx context.Context) error {
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
+}
+
+// Local asks the router's own resolver what Upstream asks the upstreams. It is
+// an error when there is none, or when it is itself one of the upstreams.
+func (s *Server) Local(ctx context.Context) error {
+	local := Upstream{Addr: s.cfg.LocalResolver}
+	if !local.Addr.IsValid() {
+		return errors.New("the router has no resolver of its own that we know of")
+	}
+	if slices.Contains(s.cfg.Upstreams, local) {
+		return fmt.Errorf("the router's own resolver %s is the upstream itself", local)
+	}
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	return s.askUpstream(ctx, local)
 }
 
 func (s *Server) askUpstream(ctx context.Context, u Upstream) error {

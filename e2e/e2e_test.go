@@ -46,7 +46,8 @@ import (
 //	within 5s act …          repeat a command until its outcome matches the regexp that ends the line
 //	steady DEVICE NAME 8s    look NAME up each second from one source port; prints each answer with its time
 //	api GET PATH             ask the control socket; stdout is the JSON
-//	router CMD…, on DEVICE CMD…, internet CMD…   run a program there
+//	router CMD…, internet CMD…, on DEVICE CMD…   run a program there
+//	resolver DEVICE ADDRESS  DEVICE is a resolver for the house, which asks ADDRESS itself
 //	rawfiles REGEXP          fail if the bytes of any database file match
 func TestStories(t *testing.T) { runStories(t, "testdata") }
 
@@ -116,6 +117,7 @@ func runStories(t *testing.T, dir string) {
 			"router":      withStory((*story).router),
 			"on":          withStory((*story).on),
 			"internet":    withStory((*story).internet),
+			"resolver":    withStory((*story).resolver),
 			"rawfiles":    withStory((*story).rawfiles),
 			"promlint":    withStory((*story).promlint),
 		},
@@ -143,6 +145,7 @@ type story struct {
 	extra     []string
 	lab       *netlab.House
 	devices   map[string]*scene.Device
+	ctx       context.Context // of the servers
 	stop      context.CancelFunc
 	servers   *errgroup.Group
 	daemon    *exec.Cmd
@@ -214,6 +217,7 @@ func (s *story) house(ts *testscript.TestScript, files []string) error {
 	ctx, stop := context.WithCancel(context.Background())
 	s.stop = stop
 	s.servers, ctx = errgroup.WithContext(ctx)
+	s.ctx = ctx
 	ready := make(chan struct{}, 2)
 	router := &scene.Router{Host: s.lab.Router, Leases: all}
 	s.servers.Go(func() error { return in.Run(ctx, s.lab.Internet, func() { ready <- struct{}{} }) })
@@ -491,6 +495,27 @@ func (s *story) router(ts *testscript.TestScript, args []string) error {
 
 func (s *story) internet(ts *testscript.TestScript, args []string) error {
 	return runOn(ts, s.lab.Internet, args)
+}
+
+// resolver makes a device answer look-ups with what it learns from another resolver.
+func (s *story) resolver(_ *testscript.TestScript, args []string) error {
+	d, ok := s.devices[args[0]]
+	if !ok {
+		return fmt.Errorf("no device %q in this house", args[0])
+	}
+	upstream := netip.AddrPortFrom(netip.MustParseAddr(args[1]), 53).String()
+	forward := func(w dns.ResponseWriter, q *dns.Msg) {
+		m := new(dns.Msg).SetRcode(q, dns.RcodeServerFailure)
+		_ = d.Host.Do(func() error {
+			a, _, err := (&dns.Client{Timeout: 2 * time.Second}).Exchange(q, upstream)
+			if err == nil {
+				m = a
+			}
+			return err
+		})
+		_ = w.WriteMsg(m)
+	}
+	return d.Host.Do(func() error { return scene.ServeDNS(s.ctx, s.servers, dns.HandlerFunc(forward)) })
 }
 
 func (s *story) on(ts *testscript.TestScript, args []string) error {

@@ -73,6 +73,24 @@ func TestBlockEndsLongConversations(t *testing.T) {
 
 func addrPort(s string) netip.AddrPort { return netip.MustParseAddrPort(s) }
 
+// TestUnblock: a block that is lifted is gone, one that was not there is no error.
+func TestUnblock(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	l.serve(l.internet, "site", 443, site4, site6, other4)
+	l.set(wanted())
+	l.in(func() error {
+		return l.k.Block(t.Context(), Block{tvMAC, site4, time.Hour}, Block{tvMAC, site6, time.Hour})
+	})
+	l.in(func() error {
+		return l.k.Unblock(t.Context(), Block{MAC: tvMAC, Addr: site4}, Block{MAC: tvMAC, Addr: other4})
+	})
+	l.expect("lifted", l.tv, "tcp", site4, 443, "site")
+	l.expect("never blocked", l.tv, "tcp", other4, 443, "site")
+	l.expect("still blocked", l.tv, "tcp", site6, 443, "refused")
+	l.in(func() error { return l.k.Unblock(t.Context()) })
+}
+
 // TestBlockExpires: a block ends by itself, and a renewed one lasts as long as the newest says.
 func TestBlockExpires(t *testing.T) {
 	t.Parallel()

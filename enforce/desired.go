@@ -18,6 +18,7 @@ type Desired struct {
 	Unfiltered   []devices.MAC // mode off: their look-ups are left alone, their flows not logged
 	Guarded      []devices.MAC // TCP 80 and 443 go to the proxy; QUIC and known resolvers refused
 	Cut          []devices.MAC // no internet, even when we are dead
+	Doors        []netip.Addr  // public resolvers: refused to guarded devices on port 443
 	Exempt       []netip.Addr  // our own upstreams on the LAN, a second resolver in the house: never redirected
 }
 

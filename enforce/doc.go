@@ -13,7 +13,7 @@
 //	to_us            input, 200                port 53 becomes ours, behind every other firewall
 //	from_us          output, raw               our port becomes 53, before connection tracking and every firewall
 //	handover         prerouting, mangle        TCP 80 and 443 of guarded devices by TPROXY, new connections only
-//	forward          forward, filter-1         refuses blocked addresses; QUIC, DoT, DoQ of guarded devices; copies first packets
+//	forward          forward, filter-1         refuses blocked addresses; QUIC, DoT, DoQ and known DoH addresses of guarded devices; copies first packets
 //	listeners        input, filter-1           refuses whoever knocks on our ports directly
 //
 // Table inet netcurtain_cut refuses devices without internet everything that is
@@ -29,10 +29,11 @@
 //	lan                          Set         interfaces of the house
 //	unfiltered, guarded, cut     Set         devices by MAC
 //	exempt4, exempt6             Set         resolvers of the house's own: never redirected
+//	doors4, doors6               Set         public resolvers: refused to guarded devices on port 443
 //	ports                        Set         our listeners
 //	was (map)                    Set         what Release puts back: routing table, former sysctls
 //	alive                        Alive       ports taken over: 53 and 853, 80, 443; 5 s each
-//	blocked4, blocked6           Block       device . address, each with its end
+//	blocked4, blocked6           Block, Unblock  device . address, each with its end
 //	unseen4, unseen6             the kernel  addresses of unfiltered devices, for a minute
 //	…_taken, …_arrived           the kernel  counters: look-ups and connections taken; those that arrived
 //

@@ -27,7 +27,7 @@ const (
 )
 
 // followed are the sets whose elements follow Desired: those of members.keys, and our ports.
-var followed = [...]string{"lan", "unfiltered", "guarded", "cut", "exempt4", "exempt6", "ports"}
+var followed = [...]string{"lan", "unfiltered", "guarded", "cut", "exempt4", "exempt6", "doors4", "doors6", "ports"}
 
 // AliveFor is how long a service is taken for alive after it last proved it.
 const AliveFor = 5 * time.Second
@@ -193,6 +193,33 @@ func (k *Kernel) Block(ctx context.Context, blocks ...Block) error {
 	return nil
 }
 
+// Unblock lifts blocks before their end; For is ignored. A block that is not there
+// is no error.
+func (k *Kernel) Unblock(ctx context.Context, blocks ...Block) error {
+	for part := range slices.Chunk(blocks, 500) {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		err := k.live.batch(func(c *nftables.Conn) error {
+			var errs []error
+			for _, b := range part {
+				set := "blocked6"
+				if b.Addr.Unmap().Is4() {
+					set = "blocked4"
+				}
+				e := []nftables.SetElement{{Key: blockKey(b.MAC, b.Addr), Timeout: time.Minute}}
+				// Added first, for deleting what is not there is an error.
+				errs = append(errs, c.SetAddElements(liveSet(set), e), c.SetDeleteElements(liveSet(set), e))
+			}
+			return errors.Join(errs...)
+		})
+		if err != nil {
+			return fmt.Errorf("enforce: lifting %d blocks: %w", len(part), err)
+		}
+	}
+	return nil
+}
+
 // blockKey is MAC . address as nft lays concatenations out: each part padded to four octets.
 func blockKey(mac devices.MAC, a netip.Addr) []byte {
 	key := append(mac[:], 0, 0)
@@ -303,6 +330,8 @@ func (m members) keys() map[string][][]byte {
 		"cut":        keys(m.cut, macKey),
 		"exempt4":    keys(m.exempt4, netip.Addr.AsSlice),
 		"exempt6":    keys(m.exempt6, netip.Addr.AsSlice),
+		"doors4":     keys(m.doors4, netip.Addr.AsSlice),
+		"doors6":     keys(m.doors6, netip.Addr.AsSlice),
 	}
 }
 

@@ -120,6 +120,39 @@ func TestGuardedSideDoors(t *testing.T) {
 	}
 }
 
+// TestKnownResolvers: DNS over HTTPS at an address that needs no look-up is refused
+// with the first packet, on port 443 only, while the proxy stands in.
+func TestKnownResolvers(t *testing.T) {
+	t.Parallel()
+	l, _, _ := withProxy(t)
+	l.serve(l.internet, "door", 443, google4, google6)
+	l.serve(l.internet, "door", 80, google4, google6)
+	d := wanted()
+	d.Guarded, d.Doors = []devices.MAC{toyMAC}, []netip.Addr{google4, google6}
+	l.set(d)
+	for _, a := range d.Doors {
+		l.expect("nobody stands in", l.toy, "tcp", a, 443, "door")
+		direct := l.running(l.toy, a, 443, "door")
+		l.alive(ServiceTLS, ServiceHTTP)
+		l.answers("ran before", direct, "door")
+		for _, network := range []string{"tcp", "udp"} {
+			l.expect("closed", l.toy, network, a, 443, "refused")
+			l.expect("not guarded", l.tv, network, a, 443, "door")
+		}
+		l.expect("another port", l.toy, "tcp", a, 80, "http")
+		l.dead(ServiceTLS)
+		l.dead(ServiceHTTP)
+	}
+	l.alive(ServiceTLS)
+	for _, a := range sites {
+		l.expect("no resolver", l.toy, "tcp", a, 443, "tls")
+	}
+	d.Doors = []netip.Addr{google6}
+	l.set(d)
+	l.expect("allowed meanwhile", l.toy, "tcp", google4, 443, "tls")
+	l.expect("closed still", l.toy, "tcp", google6, 443, "refused")
+}
+
 // TestFirewallBeforeTheProxy: where somebody's firewall drops what we hand over,
 // guarded devices go straight to the internet instead of nowhere.
 func TestFirewallBeforeTheProxy(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -299,10 +300,8 @@ func (d Desired) validate() error {
 	if m.Table < 256 || m.Table > 32765 {
 		return fmt.Errorf("enforce: routing table %d: a number from 256 to 32765 is needed", m.Table)
 	}
-	for _, a := range d.Exempt {
-		if !a.IsValid() {
-			return errors.New("enforce: an exempt address is not valid")
-		}
+	if slices.ContainsFunc(slices.Concat(d.Exempt, d.Doors), func(a netip.Addr) bool { return !a.IsValid() }) {
+		return errors.New("enforce: an address of an exempt or of a refused resolver is not valid")
 	}
 	for _, mac := range slices.Concat(d.Unfiltered, d.Guarded, d.Cut) {
 		if mac.IsZero() || mac.IsGroup() {

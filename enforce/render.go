@@ -34,6 +34,7 @@ type members struct {
 	lan                      []string
 	unfiltered, guarded, cut []devices.MAC
 	exempt4, exempt6         []netip.Addr
+	doors4, doors6           []netip.Addr
 }
 
 func (d Desired) split(f features) (skeleton, members) {
@@ -43,17 +44,28 @@ func (d Desired) split(f features) (skeleton, members) {
 		guarded:    sorted(d.Guarded, compareMAC),
 		cut:        sorted(d.Cut, compareMAC),
 	}
-	for _, a := range sorted(d.Exempt, netip.Addr.Compare) {
-		if a = a.Unmap(); a.Is4() {
-			m.exempt4 = append(m.exempt4, a)
-		} else {
-			m.exempt6 = append(m.exempt6, a.WithZone(""))
-		}
-	}
+	m.exempt4, m.exempt6 = byFamily(d.Exempt)
+	m.doors4, m.doors6 = byFamily(d.Doors)
 	return skeleton{
 		Ports: d.Ports, Marks: d.Marks, NFLOGGroup: d.NFLOGGroup, InterceptDNS: d.InterceptDNS,
 		Zones: f.zones, TPROXY: f.tproxy,
 	}, m
+}
+
+// byFamily parts addresses, in order and each once.
+func byFamily(addrs []netip.Addr) (v4, v6 []netip.Addr) {
+	plain := make([]netip.Addr, len(addrs))
+	for i, a := range addrs {
+		plain[i] = a.Unmap().WithZone("")
+	}
+	for _, a := range sorted(plain, netip.Addr.Compare) {
+		if a.Is4() {
+			v4 = append(v4, a)
+		} else {
+			v6 = append(v6, a)
+		}
+	}
+	return v4, v6
 }
 
 // sorted is a copy in order without doubles.
@@ -68,10 +80,11 @@ func compareMAC(a, b devices.MAC) int { return slices.Compare(a[:], b[:]) }
 // page is what the templates see.
 type page struct {
 	skeleton
-	Fresh                                                bool
-	Followed                                             []string
-	LAN, Unfiltered, Guarded, Cut, Exempt4, Exempt6, Was []string
-	Zone                                                 uint16
+	Fresh                                 bool
+	Followed                              []string
+	LAN, Unfiltered, Guarded, Cut         []string
+	Exempt4, Exempt6, Doors4, Doors6, Was []string
+	Zone                                  uint16
 }
 
 func (p page) PortList() []string {
@@ -87,7 +100,7 @@ func renderMain(s skeleton, m members, was map[string]uint32, fresh bool) (strin
 	p := page{
 		skeleton: s, Fresh: fresh, Followed: followed[:], Zone: zone,
 		LAN: quoted(m.lan), Unfiltered: texts(m.unfiltered), Guarded: texts(m.guarded), Cut: texts(m.cut),
-		Exempt4: texts(m.exempt4), Exempt6: texts(m.exempt6),
+		Exempt4: texts(m.exempt4), Exempt6: texts(m.exempt6), Doors4: texts(m.doors4), Doors6: texts(m.doors6),
 	}
 	for k, v := range was {
 		p.Was = append(p.Was, fmt.Sprintf("%q : %#x", k, v))

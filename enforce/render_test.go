@@ -36,6 +36,7 @@ func full() Desired {
 	d := wanted()
 	d.LAN = []string{"br-lan", "br-guest"}
 	d.Unfiltered, d.Guarded, d.Cut = []devices.MAC{phoneMAC}, []devices.MAC{toyMAC, tvMAC, toyMAC}, []devices.MAC{tvMAC}
+	d.Doors = []netip.Addr{netip.MustParseAddr("9.9.9.9"), netip.MustParseAddr("2620:fe::fe")}
 	d.Exempt = []netip.Addr{netip.MustParseAddr("fd77::53"), netip.MustParseAddr("192.168.77.53"), netip.MustParseAddr("::ffff:192.168.77.54")}
 	return d
 }
@@ -110,6 +111,7 @@ func TestValidate(t *testing.T) {
 		{"one mark for both, a routing loop", func(d *Desired) { d.Marks.Ours = d.Marks.Deliver }, false},
 		{"the main routing table", func(d *Desired) { d.Marks.Table = 254 }, false},
 		{"a group address", func(d *Desired) { d.Cut = []devices.MAC{{1}} }, false},
+		{"no door", func(d *Desired) { d.Doors = []netip.Addr{{}} }, false},
 		{"no address", func(d *Desired) { d.Exempt = []netip.Addr{{}} }, false},
 	} {
 		d := wanted()

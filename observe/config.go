@@ -49,10 +49,11 @@ type Blocker interface {
 // Cut is one flow to stop.
 type Cut struct {
 	Device devices.ID
-	MAC    devices.MAC // refuse this device …
-	Addr   netip.Addr  // … this address
-	Tuple  flow.Tuple  // and forget this connection, so that the refusal applies to it
-	For    time.Duration
+	MAC    devices.MAC   // refuse this device …
+	Addr   netip.Addr    // … this address
+	Tuple  flow.Tuple    // and forget this connection, so that the refusal applies to it
+	For    time.Duration // 0: refuse nothing more than is refused already, only forget the connection
+	Asked  policy.Query  // what was answered with Block
 }
 
 // Config is what an Observer needs. Only Record must be set.

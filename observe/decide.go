@@ -20,7 +20,8 @@ func (c *core) decide(s *running) {
 		return
 	}
 	s.verdict = nil
-	v := c.cfg.Decide.Decide(c.query(s, s.Name))
+	q := c.query(s, s.Name)
+	v := c.cfg.Decide.Decide(q)
 	if v == (policy.Verdict{}) {
 		return // as for most flows: nothing to keep
 	}
@@ -35,9 +36,30 @@ func (c *core) decide(s *running) {
 		c.m.blocks.WithLabelValues("shared-address").Inc()
 		return
 	}
-	ok := c.cut(Cut{Device: s.device, MAC: s.MAC, Addr: far.Addr(), Tuple: s.Tuple, For: c.cfg.BlockFor})
+	lasting := c.cfg.BlockFor
+	if v.Reason == policy.ReasonSideDoor && s.mode == devices.ModeGuard {
+		lasting = 0 // the kernel and the proxy refuse it already, on the one port that is meant
+	}
+	ok := c.cut(Cut{Device: s.device, MAC: s.MAC, Addr: far.Addr(), Tuple: s.Tuple, Asked: q, For: lasting})
 	if !ok {
 		c.m.dropped.WithLabelValues("block").Inc()
+	}
+}
+
+// reconsider decides anew about every running flow whose verdict a change of the
+// rules has changed; those that are blocked now are stopped.
+func (c *core) reconsider() {
+	if c.cfg.Decide == nil {
+		return
+	}
+	for _, s := range c.flows.All() {
+		far, inbound := s.far()
+		if inbound || s.proxied || c.isInside(far.Addr()) {
+			continue
+		}
+		if v := c.cfg.Decide.Decide(c.query(s, s.Name)); v != s.decided() {
+			c.decide(s)
+		}
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"github.com/netcurtain/netcurtain/devices"
 	"github.com/netcurtain/netcurtain/flow"
 	"github.com/netcurtain/netcurtain/journal"
+	"github.com/netcurtain/netcurtain/policy"
 )
 
 // recorded is what the journal already has of a connection.
@@ -65,6 +66,11 @@ const maxParts = 512
 // whether there was anything.
 func (c *core) part(s *running) bool {
 	known := s.settled || s.conv == nil && c.now.Sub(s.First) > c.cfg.Deadline
+	if known && s.parts == 0 && s.turnedAway() {
+		c.record(s)
+		s.parts++
+		return true
+	}
 	if !known || s.Counters == s.base || s.parts > 0 && c.now.UnixNano()-s.told < int64(partEvery) {
 		return false
 	}
@@ -72,6 +78,12 @@ func (c *core) part(s *running) bool {
 	s.base, s.told = s.Counters, c.now.UnixNano()
 	s.parts++
 	return true
+}
+
+// turnedAway reports whether the kernel refused the flow's first packet: it never
+// tracked it, and will not tell its end.
+func (s *running) turnedAway() bool {
+	return s.ID == 0 && !s.proxied && s.Counters == (flow.Counters{}) && s.decided().Action == policy.Block
 }
 
 // entry is the flow as the journal takes it.

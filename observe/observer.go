@@ -38,6 +38,7 @@ type Observer struct {
 	inbox   inbox
 	cuts    chan Cut
 	asks    chan chan<- []journal.Entry
+	again   chan struct{} // the rules changed
 	metrics *metrics
 }
 
@@ -58,6 +59,7 @@ func New(cfg Config) (*Observer, error) {
 		inbox:   inbox{wake: make(chan struct{}, 1)},
 		cuts:    make(chan Cut, 256),
 		asks:    make(chan chan<- []journal.Entry),
+		again:   make(chan struct{}, 1),
 		metrics: m,
 	}
 	return o, nil
@@ -163,6 +165,9 @@ func (o *Observer) own(ctx context.Context) error {
 		case <-tick.C:
 			c.now = c.cfg.Now()
 			c.sweep()
+		case <-o.again:
+			c.now = c.cfg.Now()
+			c.reconsider()
 		case answer := <-o.asks:
 			c.now = c.cfg.Now()
 			answer <- c.live()
@@ -223,6 +228,15 @@ func (o *Observer) block(ctx context.Context) error {
 			}
 			o.metrics.blocks.WithLabelValues("stopped").Inc()
 		}
+	}
+}
+
+// Reconsider has policy asked again about every running flow: for when a rule was
+// made or came to its end. It never blocks.
+func (o *Observer) Reconsider() {
+	select {
+	case o.again <- struct{}{}:
+	default: // it is about to happen anyway
 	}
 }
 

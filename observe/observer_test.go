@@ -8,11 +8,13 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/netcurtain/netcurtain/atlas"
@@ -397,7 +399,7 @@ func TestBlocking(t *testing.T) {
 				o.Event(flow.Event{Kind: flow.New, ID: 1, Tuple: tvWeb})
 				o.Packet(flow.Packet{MAC: macTV, Tuple: tvWeb, Payload: request("x.ads.example")})
 			},
-			[]Cut{{"tv", macTV, tvWeb.DstAddr(), tvWeb, time.Hour}},
+			[]Cut{{Device: "tv", MAC: macTV, Addr: tvWeb.DstAddr(), Tuple: tvWeb, For: time.Hour}},
 			policy.Verdict{Action: policy.Block, Reason: policy.ReasonList, Rule: "ads.example", List: "test"},
 		},
 		{
@@ -406,7 +408,7 @@ func TestBlocking(t *testing.T) {
 				o.Learn("tv", "ads.example", tvWeb.DstAddr(), time.Minute)
 				o.Event(flow.Event{Kind: flow.New, ID: 1, Tuple: tvWeb})
 			},
-			[]Cut{{"tv", macTV, tvWeb.DstAddr(), tvWeb, time.Hour}},
+			[]Cut{{Device: "tv", MAC: macTV, Addr: tvWeb.DstAddr(), Tuple: tvWeb, For: time.Hour}},
 			policy.Verdict{Action: policy.Block, Reason: policy.ReasonList, Rule: "ads.example", List: "test"},
 		},
 		{
@@ -427,7 +429,7 @@ func TestBlocking(t *testing.T) {
 				o.Event(flow.Event{Kind: flow.New, ID: 1, Tuple: tvWeb})
 				o.Packet(flow.Packet{MAC: macTV, Tuple: tvWeb, Payload: request("x.ads.example")})
 			},
-			[]Cut{{"tv", macTV, tvWeb.DstAddr(), tvWeb, time.Hour}},
+			[]Cut{{Device: "tv", MAC: macTV, Addr: tvWeb.DstAddr(), Tuple: tvWeb, For: time.Hour}},
 			policy.Verdict{Action: policy.Block, Reason: policy.ReasonList, Rule: "ads.example", List: "test"},
 		},
 		{
@@ -450,13 +452,75 @@ func TestBlocking(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			c := &cuts{}
 			b := live(t, func(cfg *Config) { cfg.Decide, cfg.Block = blocking{}, c }, tc.say)
-			if diff := cmp.Diff(tc.cuts, c.taken(), cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" {
+			if diff := cmp.Diff(tc.cuts, c.taken(), cmpopts.IgnoreFields(Cut{}, "Asked"), cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" {
 				t.Errorf("cuts (-want +got):\n%s", diff)
 			}
 			if got := b.flows()[len(b.flows())-1].Flow.Verdict; got != tc.want {
 				t.Errorf("verdict %+v, want %+v", got, tc.want)
 			}
 		})
+	}
+}
+
+// changing is a policy whose household makes rules while flows run.
+type changing struct {
+	v atomic.Pointer[policy.Verdict]
+}
+
+func (c *changing) Decide(q policy.Query) policy.Verdict {
+	if v := c.v.Load(); v != nil && q.Addr == tvWeb.DstAddr() {
+		return *v
+	}
+	return policy.Verdict{}
+}
+
+// A rule that is made takes hold of flows that run, once.
+func TestReconsider(t *testing.T) {
+	c, rules := &cuts{}, &changing{}
+	block := policy.Verdict{Action: policy.Block, Reason: policy.ReasonRule, Rule: "video.example", List: policy.ListHousehold}
+	b := live(t, func(cfg *Config) { cfg.Decide, cfg.Block = rules, c }, func(o *Observer) {
+		o.Event(flow.Event{Kind: flow.New, ID: 1, Tuple: tvWeb})
+		o.Event(flow.Event{Kind: flow.New, ID: 2, Tuple: ends("192.168.1.10:4001", "203.0.113.2:80", flow.TCP)})
+		synctest.Wait()
+		rules.v.Store(&block)
+		if len(c.taken()) != 0 {
+			t.Error("cut before anybody was asked again")
+		}
+		for range 3 {
+			o.Reconsider()
+			synctest.Wait()
+		}
+	})
+	if got := c.taken(); len(got) != 1 || got[0].Tuple != tvWeb || got[0].Asked.Addr != tvWeb.DstAddr() {
+		t.Errorf("cuts: %+v", got)
+	}
+	for _, e := range b.flows() {
+		if want := e.Flow.Tuple == tvWeb; (e.Flow.Verdict == block) != want {
+			t.Errorf("%s: %+v", e.Flow.Tuple.DstAddrPort(), e.Flow.Verdict)
+		}
+	}
+}
+
+// What the kernel refused with its first packet is told, though no connection ever
+// was: soon, and once; no address is refused for it beside the one port.
+func TestTurnedAway(t *testing.T) {
+	c, rules := &cuts{}, &changing{}
+	rules.v.Store(&policy.Verdict{Action: policy.Block, Reason: policy.ReasonSideDoor, Rule: "dns.google at 8.8.8.8", List: policy.ListSideDoors})
+	tv := house()[tvWeb.SrcAddr()]
+	tv.Mode = devices.ModeGuard
+	syn := ends("192.168.1.10:4000", "203.0.113.1:443", flow.TCP)
+	b := live(t, func(cfg *Config) { cfg.Decide, cfg.Block, cfg.Devices = rules, c, registry{tvWeb.SrcAddr(): tv} }, func(o *Observer) {
+		o.Packet(flow.Packet{MAC: macTV, Tuple: syn, Flags: flow.SYN})
+		time.Sleep(10 * time.Second)
+	})
+	if flows := b.flows(); len(flows) != 1 || flows[0].Flow.Verdict.Action != policy.Block {
+		t.Errorf("recorded: %+v", flows)
+	}
+	if events := b.events(); len(events) != 1 || !strings.Contains(events[0], "(DoH)") {
+		t.Errorf("told: %q", events)
+	}
+	if got := c.taken(); len(got) != 1 || got[0].For != 0 {
+		t.Errorf("cuts: %+v", got)
 	}
 }
 

@@ -21,7 +21,8 @@ const (
 //
 // The order is: the house switched off; a device whose mode is off; a device that
 // is local. Then the household's rules, the device's own before the house's and
-// longer names before shorter; then side doors; then lists, allowing ones before
+// longer names before shorter; then side doors, by name and, for guarded devices, by
+// address; then lists, allowing ones before
 // blocking ones; then rebinding. A device in watch mode gets all of this, noted
 // and not obeyed.
 func (s *Set) Decide(q Query) Verdict {
@@ -61,6 +62,9 @@ func (s *Set) judge(q *Query) Verdict {
 	}
 	if v.Action == Block || v.Reason == ReasonRule {
 		return v
+	}
+	if d, ok := s.doorOf(q); ok {
+		return Verdict{Action: Block, Reason: ReasonSideDoor, Rule: d.rule, List: ListSideDoors}
 	}
 	if q.Layer == LayerAnswer && s.rebinds(q) {
 		return Verdict{Action: Block, Reason: ReasonRebinding, Rule: rebindingRule(q.Addr), List: ListRebinding}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -39,6 +40,9 @@ type Config struct {
 	// CloseDoors are devices of people whose owner chose that their encrypted
 	// look-ups be refused. For smart devices that is so anyway.
 	CloseDoors []devices.ID
+	// Upstreams are the resolvers that the house itself asks: their addresses are
+	// never side doors.
+	Upstreams []netip.Addr
 }
 
 // Set is a compiled Config: immutable, safe for concurrent use.
@@ -51,6 +55,7 @@ type Set struct {
 	rewrites    bool
 	tags        map[devices.Kind][]string
 	doors       zones
+	doorsAt     map[netip.Addr]door
 	local       zones
 	exempt      zones
 	closed      map[devices.ID]bool
@@ -62,7 +67,7 @@ func Compile(c Config) (*Set, error) {
 		off: c.Off, defaultMode: c.DefaultMode, index: c.Index, lists: c.Lists,
 		rules: map[dnsname.Name][]Rule{}, closed: map[devices.ID]bool{},
 		rewrites: c.Rewrites, tags: kindTags(),
-		doors: sideDoors(), local: localZones(), exempt: zones{},
+		doors: sideDoors(), doorsAt: doorsAt(c.Upstreams), local: localZones(), exempt: zones{},
 	}
 	if s.defaultMode == devices.ModeUnset {
 		s.defaultMode = devices.ModeProtect

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -136,6 +137,8 @@ func readConfigLine(t *testing.T, c *policy.Config, w []string) {
 		c.LocalZones = append(c.LocalZones, dnsname.Name(arg(1)))
 	case "exempt":
 		c.RebindingExempt = append(c.RebindingExempt, dnsname.Name(arg(1)))
+	case "upstream":
+		c.Upstreams = append(c.Upstreams, netip.MustParseAddr(arg(1)))
 	case "doors":
 		c.CloseDoors = append(c.CloseDoors, devices.ID(arg(1)))
 	case "default":
@@ -196,6 +199,12 @@ func readQuery(t *testing.T, s string) policy.Query {
 			q.Mode = mode(t, v)
 		case "addr":
 			q.Addr = netip.MustParseAddr(v)
+		case "port":
+			n, err := strconv.ParseUint(v, 10, 16)
+			if err != nil {
+				t.Fatal(err)
+			}
+			q.Port = uint16(n)
 		case "asked":
 			q.Asked = dnsname.Name(v)
 		case "at":

@@ -47,6 +47,7 @@ type conn struct {
 type share struct {
 	name      dnsname.Name
 	source    flow.NameSource
+	asked     policy.Query // what verdict answers
 	verdict   policy.Verdict
 	seen      dissect.Result
 	dest      atlas.Destination
@@ -56,7 +57,9 @@ type share struct {
 
 func (p *Proxy) newConn(c *net.TCPConn) *conn {
 	p.metrics.open.Inc()
-	return &conn{TCPConn: c, proxy: p, src: addrPort(c.RemoteAddr()), dst: p.cfg.Original(c)}
+	conn := &conn{TCPConn: c, proxy: p, src: addrPort(c.RemoteAddr()), dst: p.cfg.Original(c)}
+	p.live.Store(conn, struct{}{})
+	return conn
 }
 
 // Read implements net.Conn.
@@ -103,6 +106,7 @@ func (c *conn) Close() error {
 		for _, f := range c.onClose {
 			f()
 		}
+		c.proxy.live.Delete(c)
 		c.proxy.metrics.open.Dec()
 		<-c.proxy.slots
 	})
@@ -271,12 +275,13 @@ func (c *conn) newShare(name dnsname.Name, source flow.NameSource, layer policy.
 	if p.cfg.Describe != nil && name != "" {
 		s.dest = p.cfg.Describe(name)
 	}
-	s.verdict = p.cfg.Decider.Decide(policy.Query{
+	s.asked = policy.Query{
 		Layer: layer, Now: s.start,
 		Device: c.device.ID, Kind: c.device.Kind, Mode: c.device.Mode,
 		Name: name, Addr: c.dst.Addr(), Port: c.dst.Port(), Proto: flow.TCP,
 		Purpose: string(s.dest.Purpose), Country: s.dest.Country,
-	})
+	}
+	s.verdict = p.cfg.Decider.Decide(s.asked)
 	return s
 }
 
@@ -304,6 +309,19 @@ func (c *conn) flow(s *share) journal.Flow {
 		f.MAC = c.device.MACs[0]
 	}
 	return f
+}
+
+// nowBlocked reports whether what c carries would be refused, were it asked now.
+func (c *conn) nowBlocked() bool {
+	c.mu.Lock()
+	s := c.share
+	c.mu.Unlock()
+	if s == nil || s.verdict.Action == policy.Block { // a block page may be on its way
+		return false
+	}
+	q := s.asked
+	q.Now = c.proxy.cfg.Now()
+	return c.proxy.cfg.Decider.Decide(q).Action == policy.Block
 }
 
 // endShare tells of the share that ran until now.

@@ -105,6 +105,7 @@ type Proxy struct {
 	http    *http.Server
 	handoff *handoff
 	own     atomic.Pointer[ownAddrs]
+	live    sync.Map  // of *conn: what is carried now
 	peeks   sync.Pool // of *[]byte, maxPeek long
 }
 
@@ -271,6 +272,18 @@ func (p *Proxy) accept(ctx context.Context, l net.Listener) error {
 			conn.carry(ctx)
 		})
 	}
+}
+
+// Reconsider asks policy again about everything that is carried and ends what it
+// would refuse now: for when a rule was made or came to its end.
+func (p *Proxy) Reconsider() {
+	p.live.Range(func(key, _ any) bool {
+		if c := key.(*conn); c.nowBlocked() {
+			reset(c.TCPConn) // whoever carries it finds it closed, and closes the rest
+			p.metrics.refused.WithLabelValues("reconsidered").Inc()
+		}
+		return true
+	})
 }
 
 // Probe makes a real connection through each of our own listeners and waits

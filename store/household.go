@@ -47,6 +47,15 @@ type Household struct {
 	now func() time.Time
 }
 
+// OpenHousehold opens household.db alone, for a change while no daemon runs. now
+// is the clock of the audit log. Whoever opened it must Close it.
+func OpenHousehold(ctx context.Context, path string, now func() time.Time) (*Household, error) {
+	return openHousehold(ctx, Config{HouseholdPath: path, Now: now})
+}
+
+// Close closes the file of a Household that OpenHousehold opened.
+func (h *Household) Close() error { return h.db.Close() }
+
 func openHousehold(ctx context.Context, cfg Config) (*Household, error) {
 	path := cfg.HouseholdPath
 	if err := prepare(path); err != nil {

@@ -13,7 +13,6 @@ import (
 	"github.com/netcurtain/netcurtain/atlas"
 	"github.com/netcurtain/netcurtain/configs"
 	"github.com/netcurtain/netcurtain/devices"
-	"github.com/netcurtain/netcurtain/enforce"
 	"github.com/netcurtain/netcurtain/internal/dnsname"
 	"github.com/netcurtain/netcurtain/observe"
 	"github.com/netcurtain/netcurtain/policy"
@@ -30,17 +29,6 @@ type describer struct{ atlas *atlas.Atlas }
 func (d describer) Describe(name dnsname.Name, _ netip.Addr) atlas.Destination {
 	x, _ := d.atlas.Lookup(name)
 	return x
-}
-
-// blocker fits the kernel to the observer: first the refusal, then the
-// connection's entry, so that its next packet meets the refusal.
-type blocker struct{ kernel *enforce.Kernel }
-
-func (b blocker) Block(ctx context.Context, c observe.Cut) error {
-	if err := b.kernel.Block(ctx, enforce.Block{MAC: c.MAC, Addr: c.Addr, For: c.For}); err != nil {
-		return err
-	}
-	return b.kernel.Delete(ctx, c.Tuple)
 }
 
 // carried fits the observer to the proxy.

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"syscall"
 	"time"
 
@@ -77,11 +78,16 @@ func (f socketFlag) call(ctx context.Context, method, path string, query url.Val
 	return nil
 }
 
+// errNoDaemon says that nobody runs the house whom one could ask.
+var errNoDaemon = errors.New("no daemon answers")
+
 // dialError says which of the usual things is wrong and what mends it.
 func dialError(socket string, err error) error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
-		return fmt.Errorf("no daemon answers at %s: start it with `netcurtain run` (or name another house with --socket)", socket)
+		return fmt.Errorf("%w at %s: start it with `netcurtain run` (or name another house with --socket)", errNoDaemon, socket)
+	case errors.Is(err, context.DeadlineExceeded), os.IsTimeout(err):
+		return fmt.Errorf("%w at %s: it runs and hangs", errNoDaemon, socket)
 	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET):
 		return fmt.Errorf("%s: the daemon closed the connection: it lets in root and its own user only, or is stopping", socket)
 	case errors.Is(err, fs.ErrPermission):

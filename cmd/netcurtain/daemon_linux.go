@@ -42,12 +42,16 @@ import (
 
 // daemon is the running house: every room, wired.
 type daemon struct {
-	cmd      runCmd
-	log      *slog.Logger
-	metrics  *prometheus.Registry
-	settings atomic.Pointer[configs.Settings]
-	own      atomic.Pointer[map[netip.Addr]bool] // the router's own addresses
+	cmd        runCmd
+	log        *slog.Logger
+	metrics    *prometheus.Registry
+	settings   atomic.Pointer[configs.Settings]
+	own        atomic.Pointer[map[netip.Addr]bool] // the router's own addresses
+	unanswered atomic.Bool                         // a look-up failed since the upstreams were last asked
+	asks       []netip.Addr                        // the resolvers that we ask; never changed once live
 
+	problems atomic.Pointer[[]enforce.Problem] // what keeps this box from doing all, as last checked
+	lock     *os.File                          // of the state folder, held until we end
 	store    *store.Store
 	recorder *journal.Recorder
 	registry *devices.Registry
@@ -58,6 +62,9 @@ type daemon struct {
 	neigh    *neigh.Table
 	tracker  *conntrack.Table
 	observer *observe.Observer
+	blocks   *blocker
+	carrier  *proxy.Proxy // nil: nothing is carried
+	ruleEnds atomic.Int64 // when the next rule comes to its end, in Unix nanoseconds; 0: none does
 	health   *health
 	wake     chan struct{} // the household chose something
 	hangup   chan os.Signal
@@ -100,6 +107,7 @@ func (c runCmd) Run(ctx context.Context, io std) error {
 	if err := d.ready(ctx); err != nil {
 		return err
 	}
+	defer d.lock.Close()
 	defer func() {
 		if err := d.store.Close(); err != nil {
 			log.Error("closing the databases", "error", err)
@@ -127,7 +135,9 @@ func (d *daemon) ready(ctx context.Context) (err error) {
 	}); err != nil {
 		return err
 	}
-	for _, p := range d.kernel.Check(ctx) {
+	problems := d.kernel.Check(ctx)
+	d.problems.Store(&problems)
+	for _, p := range problems {
 		if p.Fatal {
 			return errors.New(p.String())
 		}
@@ -137,6 +147,9 @@ func (d *daemon) ready(ctx context.Context) (err error) {
 		if err := ownFolder(dir); err != nil {
 			return err
 		}
+	}
+	if d.lock, err = lockHouse(s.House.State); err != nil {
+		return err
 	}
 	if d.store, err = store.Open(ctx, store.Config{
 		HouseholdPath: filepath.Join(s.House.State, "household.db"),
@@ -229,8 +242,9 @@ func (d *daemon) watch() (err error) {
 	if d.tracker, err = conntrack.New(conntrack.Config{Logger: d.log, Registerer: d.metrics}); err != nil {
 		return err
 	}
+	d.blocks = &blocker{kernel: d.kernel, standing: map[blocked]standing{}}
 	d.observer, err = observe.New(observe.Config{
-		Devices: d.registry, Decide: d.engine, Atlas: describer{d.atlas}, Block: blocker{d.kernel}, Record: d.recorder,
+		Devices: d.registry, Decide: d.engine, Atlas: describer{d.atlas}, Block: d.blocks, Record: d.recorder,
 		Log: d.log, Metrics: d.metrics,
 		Own: func(a netip.Addr) bool { return (*d.own.Load())[a] },
 	})
@@ -263,6 +277,7 @@ func (d *daemon) furnish(ctx context.Context) (r rooms, err error) {
 	if r.carrier, err = d.proxy(); err != nil {
 		return r, err
 	}
+	d.carrier = r.carrier
 	if d.keeper, err = d.lists(); err != nil {
 		return r, err
 	}
@@ -287,6 +302,7 @@ type task struct {
 }
 
 func (d *daemon) tasks(r rooms) []task {
+	gate := d.upstreamGate(r.dns)
 	all := []task{
 		{"observer", d.observer.Run},
 		{"neighbour table", func(ctx context.Context) error { return d.neigh.Run(ctx, d.sight) }},
@@ -298,9 +314,11 @@ func (d *daemon) tasks(r rooms) []task {
 		}},
 		{"lists", d.keeper.Run},
 		{"kernel", d.keepKernel},
+		{"checks", d.checkRegularly},
+		{"upstreams", gate.Run},
 		{"dns", r.dns.Run},
 		{"dns's pulse", func(ctx context.Context) error {
-			return d.pulse(ctx, "dns", r.dns.Probe, r.dns.Upstream, enforce.ServiceDNS)
+			return d.pulse(ctx, "dns", gate.unlessOpen(r.dns.Probe), r.dns.Upstream, enforce.ServiceDNS)
 		}},
 		{"page", func(ctx context.Context) error {
 			return serveUntil(ctx, ui.HTTPServer(ctx, r.pages.TCP(), d.log), r.page)

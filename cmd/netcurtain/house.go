@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -308,20 +309,40 @@ func (c eraseCmd) Run(ctx context.Context, io std) error {
 	return nil
 }
 
-type offCmd struct{ socketFlag }
+// switchFlags are common to off and on. They work without a daemon, too: then the
+// settings say where the household's choices are.
+type switchFlags struct {
+	socketFlag
+	configFlag
+}
 
-func (offCmd) Help() string { return "It stays off over a reboot.\n\nExample:\n  netcurtain off" }
+type offCmd struct{ switchFlags }
 
-func (c offCmd) Run(ctx context.Context, io std) error { return c.turn(ctx, false) }
+func (offCmd) Help() string {
+	return `Devices without internet get it back, too. It stays off over a reboot.
+Where no daemon answers, the choice is written into household.db itself, and what
+a daemon left in the kernel is taken out.
 
-type onCmd struct{ socketFlag }
+Example:
+  netcurtain off`
+}
 
-func (onCmd) Help() string { return "Example:\n  netcurtain on" }
+func (c offCmd) Run(ctx context.Context, io std) error { return c.turn(ctx, io, false) }
 
-func (c onCmd) Run(ctx context.Context, io std) error { return c.turn(ctx, true) }
+type onCmd struct{ switchFlags }
 
-func (f socketFlag) turn(ctx context.Context, on bool) error {
-	return f.post(ctx, "/api/v1/switch", api.Switch{On: &on}, nil)
+func (onCmd) Help() string {
+	return "Where no daemon answers, the next start is switched on.\n\nExample:\n  netcurtain on"
+}
+
+func (c onCmd) Run(ctx context.Context, io std) error { return c.turn(ctx, io, true) }
+
+func (f switchFlags) turn(ctx context.Context, io std, on bool) error {
+	err := f.post(ctx, "/api/v1/switch", api.Switch{On: &on}, nil)
+	if !errors.Is(err, errNoDaemon) {
+		return err
+	}
+	return f.turnAlone(ctx, io, on)
 }
 
 // human writes bytes as people read them: 999 B, 1.2 kB, 38 MB.

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/netcurtain/netcurtain/devices"
@@ -29,6 +30,11 @@ func (d *daemon) keepKernel(ctx context.Context) error {
 		case <-d.wake:
 		case <-tick.C:
 		}
+		if end := d.ruleEnds.Load(); end != 0 && time.Now().UnixNano() >= end {
+			if err := d.recompile(ctx); err != nil {
+				d.log.Error("compiling the rules when one came to its end", "error", err)
+			}
+		}
 	}
 }
 
@@ -42,6 +48,30 @@ func (d *daemon) apply(ctx context.Context) error {
 	return d.remember(ctx)
 }
 
+// checkRegularly looks for what keeps this box from doing all: somebody may start
+// Docker or switch offloading on while we run.
+func (d *daemon) checkRegularly(ctx context.Context) error {
+	tick := time.NewTicker(5 * time.Minute)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		before, now := *d.problems.Load(), d.kernel.Check(ctx)
+		if ctx.Err() != nil {
+			return nil // a check that was cut short finds what is not there
+		}
+		d.problems.Store(&now)
+		for _, p := range now {
+			if !slices.Contains(before, p) {
+				d.log.Warn("this box cannot do all", "problem", p.What, "mend", p.Fix)
+			}
+		}
+	}
+}
+
 // desired says what the kernel shall do, from how each device is treated.
 func (d *daemon) desired(now time.Time) enforce.Desired {
 	s := d.settings.Load()
@@ -49,6 +79,7 @@ func (d *daemon) desired(now time.Time) enforce.Desired {
 		LAN: s.House.LAN, NFLOGGroup: s.House.NFLOGGroup, InterceptDNS: s.DNS.Intercept,
 		Ports: enforce.Ports{DNS: s.DNS.Port, DNSRedirect: s.DNS.RedirectPort, HTTPProxy: s.Proxy.HTTPPort, TLSProxy: s.Proxy.TLSPort},
 		Marks: enforce.Marks{Deliver: s.House.MarkDeliver, Ours: s.House.MarkOurs, Table: s.House.Table},
+		Doors: d.engine.ClosedAddresses(now), Exempt: d.exempt(s),
 	}
 	for _, dev := range d.registry.All(now) {
 		switch dev.Mode {
@@ -76,7 +107,11 @@ func (d *daemon) pulse(ctx context.Context, name string, probe, first func(conte
 		if ctx.Err() != nil {
 			return nil
 		}
-		d.health.set(name, err, "Answers, so the kernel brings it traffic.", "netcurtain status; if it stays, restart netcurtain")
+		well := "Answers, so the kernel brings it traffic."
+		if !d.on.Load() {
+			well = "Switched off: the kernel brings it nothing."
+		}
+		d.health.set(name, err, well, "netcurtain status; if it stays, restart netcurtain")
 		select {
 		case <-ctx.Done():
 			return nil

@@ -28,6 +28,9 @@ func (c checkCmd) Run(io std) error {
 	return errNeedsLinux
 }
 
+// turnAlone has no daemon's house to switch here.
+func (switchFlags) turnAlone(context.Context, std, bool) error { return errNeedsLinux }
+
 // Run shows the capture that was recorded from the demo's house.
 func (c demoCmd) Run(ctx context.Context, io std) error {
 	if err := c.check(); err != nil {

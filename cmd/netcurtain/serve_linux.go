@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	dto "github.com/prometheus/client_model/go"
 
+	"github.com/netcurtain/netcurtain/enforce"
 	"github.com/netcurtain/netcurtain/internal/buildinfo"
 	"github.com/netcurtain/netcurtain/journal"
 	"github.com/netcurtain/netcurtain/ui"
@@ -178,6 +179,12 @@ func (d *daemon) reload(ctx context.Context) {
 	d.log.Info("the settings were read again", "file", d.cmd.Config)
 }
 
+// mendable is an error that knows better than its reporter what mends it.
+type mendable struct {
+	error
+	mend string
+}
+
 // health collects how the rooms are.
 type health struct {
 	recorder *journal.Recorder
@@ -197,6 +204,10 @@ func (h *health) set(name string, err error, well, mend string) {
 	line := api.HealthLine{Name: name, OK: err == nil, Meaning: well}
 	if err != nil {
 		line.Meaning, line.Mend = err.Error(), mend
+		var known mendable
+		if errors.As(err, &known) {
+			line.Mend = known.mend
+		}
 	}
 	h.mu.Lock()
 	before, known := h.lines[name]
@@ -218,7 +229,17 @@ func (h *health) set(name string, err error, well, mend string) {
 // report is the answer to "how is the house".
 func (d *daemon) report(ctx context.Context) api.Health {
 	s := d.settings.Load()
-	r := api.Health{Place: fmt.Sprintf("a router; the devices are behind %v", s.House.LAN), Dropped: map[string]int64{}}
+	r := api.Health{Dropped: map[string]int64{}}
+	problems := *d.problems.Load()
+	around, err := enforce.Look(s.House.LAN)
+	if err != nil {
+		d.log.Error("looking where this box stands", "error", err)
+	} else {
+		r.Place, problems = around.String(), append(around.Problems(), problems...)
+	}
+	for _, p := range problems {
+		r.Lines = append(r.Lines, api.HealthLine{Name: "this box", Meaning: p.What, Mend: p.Fix})
+	}
 	d.health.mu.Lock()
 	for _, name := range d.health.order {
 		r.Lines = append(r.Lines, d.health.lines[name])

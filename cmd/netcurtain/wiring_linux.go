@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/netip"
 	"path/filepath"
+	"time"
 
 	"github.com/netcurtain/netcurtain/atlas"
 	"github.com/netcurtain/netcurtain/configs"
@@ -26,6 +27,9 @@ func (d *daemon) dns() (*dnsfilter.Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	for _, u := range upstreams {
+		d.asks = append(d.asks, u.Addr.Addr().Unmap().WithZone(""))
+	}
 	answer, err := dnsfilter.ParseBlockAnswer(s.DNS.BlockAnswer)
 	if err != nil {
 		return nil, err
@@ -36,7 +40,7 @@ func (d *daemon) dns() (*dnsfilter.Server, error) {
 		BlockAnswer: answer, BlockTTL: s.DNS.BlockTTL,
 		Devices: d.registry, Resolve: d.resolve, Decider: d.engine,
 		Describe: func(n dnsname.Name) atlas.Destination { x, _ := d.atlas.Lookup(n); return x },
-		Names:    d.observer, Recorder: d.recorder, Logger: d.log, Registerer: d.metrics,
+		Names:    d.observer, Recorder: failureWatch{d.recorder, &d.unanswered}, Logger: d.log, Registerer: d.metrics,
 	})
 }
 
@@ -123,11 +127,12 @@ func (d *daemon) recompile(ctx context.Context) error {
 	}
 	set, err := policy.Compile(policy.Config{
 		Off: !d.on.Load(), Rules: rules, Index: d.index.Load(),
-		LocalZones: s.DNS.LocalZones, RebindingExempt: s.DNS.Rebinding,
+		LocalZones: s.DNS.LocalZones, RebindingExempt: s.DNS.Rebinding, Upstreams: d.asks,
 	})
 	if err != nil {
 		return err
 	}
 	d.engine.Swap(set)
-	return nil
+	d.ruleEnds.Store(nextEnd(rules, time.Now()))
+	return d.reconsider(ctx)
 }
