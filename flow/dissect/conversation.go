@@ -1,6 +1,8 @@
 package dissect
 
 import (
+	"time"
+
 	"github.com/netcurtain/netcurtain/flow"
 )
 
@@ -21,9 +23,10 @@ type Conversation struct {
 	tls   tlsTalk
 	quic  *quicTalk // only while QUIC is being read
 	dir   [2]stream
-	sizes [2]int // bytes of payload seen
-	look  view   // what the recognisers are shown; here so that it costs no allocation
-	try   Result // what one of them fills in
+	sizes [2]int    // bytes of payload seen
+	look  view      // what the recognisers are shown; here so that it costs no allocation
+	try   Result    // what one of them fills in
+	at    time.Time // of the packet at hand
 }
 
 // state of a conversation, and a recogniser's answer.
@@ -66,6 +69,7 @@ func (c *Conversation) Feed(dir flow.Dir, pkt *flow.Packet) {
 		return
 	}
 	c.learnEnds(dir, pkt)
+	c.at = pkt.At
 	switch c.proto {
 	case flow.TCP:
 		c.feedTCP(dir, pkt)
@@ -104,7 +108,11 @@ func (c *Conversation) feedTCP(dir flow.Dir, pkt *flow.Packet) {
 		s.anchor(seq)
 		seq++ // data may ride on a SYN (TCP Fast Open)
 	}
-	if len(pkt.Payload) == 0 || !s.add(seq, pkt.Payload) {
+	if len(pkt.Payload) == 0 {
+		return
+	}
+	if !s.add(seq, pkt.Payload) {
+		c.answered(dir)
 		return
 	}
 	c.sizes[dir] += len(pkt.Payload)

@@ -24,20 +24,28 @@ func upgrade(v *view, r *Result, asked bool, clear string) state {
 		r.readable(clear + "; it asked for TLS, but none was seen to follow")
 		return yes
 	}
-	server := false
+	server, waiting := false, false
 	if i := serverHelloIn(v.down); i >= 0 {
 		if msg, got := handshakeMessage(v.down[i:], hsServerHello); got == Complete {
 			server = h.TLS.parseServerHello(msg)
 		}
+		if server && before13(h.TLS.Version) {
+			der, got := serverCertificate(v.down[i:])
+			waiting = got == NeedMore && !v.c.dir[0].full() && !v.c.dir[1].full()
+			if got == Complete {
+				h.TLS.Cert = readCertificate(der, h.ServerName, v.c.at)
+			}
+		}
 	}
 	t := h.TLS
+	t.nameWeak()
 	r.TLS = &t
 	r.name(h.ServerName, "sni")
 	r.encrypted("began readable, then changed to TLS")
 	if nullCipher(t.Cipher) && server {
 		r.Protection = flow.Readable
 	}
-	if st == Complete && server {
+	if st == Complete && server && !waiting {
 		return final
 	}
 	return yes

@@ -29,4 +29,16 @@ type TLS struct {
 	ECHOffered  bool     // the extension was there, which may be GREASE beside the real name
 	Retried     bool     // the server asked for a second hello (HelloRetryRequest)
 	Hello       bool     // a ClientHello was read
+	// Offered is what the client was ready for, whatever was then chosen.
+	Offered Offer
+	// Weak names for a person what is weak in what was chosen, and wrong with the
+	// server's certificate; nil when nothing is, or when no answer was seen.
+	Weak []string
+	Cert *Cert // the server's, up to TLS 1.2 and when it was captured
+}
+
+// Offer is what a ClientHello is ready for.
+type Offer struct {
+	Version string   // the highest: "1.3", "1.2", …; "" when no hello was read
+	Weak    Weakness // of any version or cipher in it
 }

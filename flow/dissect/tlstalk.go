@@ -2,6 +2,7 @@ package dissect
 
 import (
 	"encoding/binary"
+	"time"
 
 	"github.com/netcurtain/netcurtain/flow"
 )
@@ -11,6 +12,7 @@ type tlsTalk struct {
 	seen     bool // this is TLS
 	hello    bool // the client's part is settled
 	server   bool // the server's part is settled
+	chosen   bool // the ServerHello was read, though its certificate may not have been
 	broken   bool // the client's part began like a hello and was none
 	inner    Hello
 	clientAt flow.Dir
@@ -62,7 +64,7 @@ func (c *Conversation) followTLS() {
 		t.readHello(client)
 	}
 	if !t.server {
-		t.readServer(server)
+		t.readServer(server, c.at)
 	}
 	if t.hello && t.server {
 		c.finish(t.result())
@@ -81,6 +83,7 @@ func (t *tlsTalk) readHello(s *stream) {
 		t.inner = h
 		if chosen.Cipher != 0 { // the answer overtook the question
 			t.inner.TLS.Version, t.inner.TLS.Cipher = chosen.Version, chosen.Cipher
+			t.inner.TLS.Retried, t.inner.TLS.Cert = chosen.Retried, chosen.Cert
 		}
 	case st == NeedMore && !s.full():
 		return
@@ -91,7 +94,7 @@ func (t *tlsTalk) readHello(s *stream) {
 	s.mute()
 }
 
-func (t *tlsTalk) readServer(s *stream) {
+func (t *tlsTalk) readServer(s *stream, at time.Time) {
 	b := s.bytes()
 	if len(b) == 0 {
 		return
@@ -99,12 +102,31 @@ func (t *tlsTalk) readServer(s *stream) {
 	msg, st := handshakeMessage(b, hsServerHello)
 	switch {
 	case st == Complete:
-		t.inner.TLS.parseServerHello(msg)
+		if !t.chosen {
+			t.chosen = t.inner.TLS.parseServerHello(msg)
+		}
+		if t.chosen && before13(t.inner.TLS.Version) && t.inner.TLS.Cert == nil {
+			der, got := serverCertificate(b)
+			if got == NeedMore && !s.full() {
+				return
+			}
+			if got == Complete {
+				t.inner.TLS.Cert = readCertificate(der, t.inner.ServerName, at)
+			}
+		}
 	case st == NeedMore && !s.full():
 		return
 	}
 	t.server = true
 	s.mute()
+}
+
+// answered ends the wait for a certificate: who speaks again has heard all that
+// the server had to say.
+func (c *Conversation) answered(dir flow.Dir) {
+	if t := &c.tls; t.hello && t.chosen && dir == t.clientAt {
+		c.finish(t.result())
+	}
 }
 
 func (t *tlsTalk) result() Result {
