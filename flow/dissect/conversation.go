@@ -116,6 +116,10 @@ func (c *Conversation) feedTCP(dir flow.Dir, pkt *flow.Packet) {
 		return
 	}
 	c.sizes[dir] += len(pkt.Payload)
+	if s.moved { // what was read began in the middle
+		s.moved = false
+		c.rec, c.state, c.best = nil, no, Result{}
+	}
 	if c.tls.seen {
 		c.followTLS()
 	} else {

@@ -34,7 +34,7 @@ func readHTTP(v *view, r *Result) state {
 		return yes
 	}
 	readRequest(r, head, rest)
-	if r.App == "http" && r.Credentials == "" && formBody(head) && len(rest) < 512 && bodyMissing(head, rest) {
+	if r.App == "http" && r.Credentials == "" && textBody(head) && len(rest) < 512 && bodyMissing(head, rest) {
 		return yes // a form's password may follow in the next segment
 	}
 	if r.Credentials == "" {
@@ -128,6 +128,8 @@ func readRequest(r *Result, head, body []byte) {
 		target = target[:i]
 	}
 	r.Path = string(method) + " " + pathClass(target)
+	var ids idScan
+	ids.scan(target)
 	if host := absoluteHost(target); host != "" {
 		r.name(host, "host")
 	}
@@ -138,13 +140,26 @@ func readRequest(r *Result, head, body []byte) {
 				r.name(hostHeader(value), "host")
 			}
 		case equalFold(name, "authorization"), equalFold(name, "proxy-authorization"):
-			r.Credentials = authKind(value)
+			r.authorization("http", method, value)
 		case equalFold(name, "upgrade") && bytes.EqualFold(bytes.TrimSpace(value), []byte("websocket")):
 			r.Reason = "WebSocket without TLS: every word can be read on the way"
+		case len(name) > 2 && name[0]|0x20 == 'x' && name[1] == '-', equalFold(name, "cookie"), equalFold(name, "referer"), equalFold(name, "from"):
+			ids.header(name, value)
 		}
 	})
-	if r.Credentials == "" && formBody(head) && formPassword(body) {
-		r.Credentials = "http-form"
+	if len(body) > 0 {
+		ids.scan(body)
+	}
+	ids.into(r)
+	if _, query, ok := bytes.Cut(target, []byte("?")); ok && r.Credentials == "" {
+		if user, password, ok := formLogin(query); ok {
+			r.credential("http-query", user, password)
+		}
+	}
+	if r.Credentials == "" && len(body) > 0 && formBody(head) {
+		if user, password, ok := formLogin(body); ok {
+			r.credential("http-form", user, password)
+		}
 	}
 }
 
@@ -210,34 +225,22 @@ func pathClass(target []byte) string {
 	if i := bytes.IndexAny(target, "?#;"); i >= 0 {
 		target = target[:i]
 	}
-	end, slashes := len(target), 0
 	for i, c := range target {
-		if c == '/' {
-			if slashes++; slashes == 3 {
-				end = i
-				break
-			}
-		}
 		if c <= ' ' || c > '~' {
-			end = i
+			target = target[:i]
 			break
 		}
 	}
-	return string(target[:min(end, 64)])
-}
-
-// authKind names the scheme of an Authorization field, never its value.
-func authKind(value []byte) string {
-	scheme, _, _ := bytes.Cut(value, []byte(" "))
-	switch {
-	case equalFold(scheme, "basic"):
-		return "http-basic"
-	case equalFold(scheme, "digest"):
-		return "http-digest"
-	case equalFold(scheme, "bearer"):
-		return "http-bearer"
+	first, rest, more := bytes.Cut(target[1:], []byte("/"))
+	second, _, _ := bytes.Cut(rest, []byte("/"))
+	if telling(first) || telling(second) { // who, not what
+		return "/*"
 	}
-	return "http-authorization"
+	end := 1 + len(first)
+	if more {
+		end += 1 + len(second)
+	}
+	return string(target[:min(end, 64)])
 }
 
 func formBody(head []byte) bool {
@@ -246,6 +249,18 @@ func formBody(head []byte) bool {
 	eachField(fields, func(name, value []byte) {
 		if equalFold(name, "content-type") && len(value) >= 33 && equalFold(value[:33], "application/x-www-form-urlencoded") {
 			found = true
+		}
+	})
+	return found
+}
+
+// textBody reports whether a body follows that could be read.
+func textBody(head []byte) bool {
+	found := false
+	_, fields, _ := bytes.Cut(head, []byte("\n"))
+	eachField(fields, func(name, value []byte) {
+		if equalFold(name, "content-type") {
+			found = containsFold(value, "FORM-URLENCODED") || containsFold(value, "JSON")
 		}
 	})
 	return found
@@ -265,23 +280,6 @@ func bodyMissing(head, body []byte) bool {
 		}
 	})
 	return len(body) < want
-}
-
-// formPassword reports a password field with a value in a form's body.
-func formPassword(body []byte) bool {
-	for len(body) > 0 {
-		pair, rest, _ := bytes.Cut(body, []byte("&"))
-		body = rest
-		key, value, _ := bytes.Cut(pair, []byte("="))
-		if len(value) == 0 {
-			continue
-		}
-		switch string(bytes.ToLower(key[:min(len(key), 32)])) {
-		case "password", "passwd", "pass", "pwd", "passphrase", "user_password", "userpassword", "login_password":
-			return true
-		}
-	}
-	return false
 }
 
 // harmlessHTTP knows requests that have to be clear and say little: whether a

@@ -162,12 +162,16 @@ func readSNMP(v *view, r *Result) state {
 		if b.u8() != 4 {
 			return no
 		}
-		b.take(b.berLength())
+		community := b.take(b.berLength())
 		if pdu := b.u8(); b.bad || pdu < 0xa0 || pdu > 0xa8 {
 			return no
 		}
 		r.readable("SNMP: readings and the community, which is its password, in clear")
 		r.Credentials = "snmp-community"
+		switch string(community) {
+		case "public", "private", "ILMI", "cable-docsis":
+			r.expose().Default = true
+		}
 	case 3:
 		if b.u8() != 0x30 {
 			return no
@@ -233,6 +237,9 @@ func readCoAP(v *view, r *Result) state {
 	}
 	r.readable("CoAP without DTLS")
 	r.name(coapHost(b[4:], int(b[0]&0x0f)), "host")
+	var ids idScan
+	ids.scan(b[4:])
+	ids.into(r)
 	return final
 }
 

@@ -123,6 +123,10 @@ func readSMTP(v *view, r *Result) state {
 			r.Credentials = "smtp-password"
 		}
 	})
+	if r.Credentials != "" {
+		user, password := saslLogin(v.up, "AUTH", false)
+		r.credential("smtp-password", user, password)
+	}
 	return upgrade(v, r, asked, "SMTP: mail without TLS")
 }
 
@@ -138,10 +142,14 @@ func readFTP(v *view, r *Result) state {
 		return no
 	}
 	asked := false
+	var user []byte
 	eachLine(v.up, func(line []byte) {
 		asked = asked || words(line, "AUTH TLS", "AUTH SSL", "AUTH TLS-C")
-		if word(line, "PASS") {
-			r.Credentials = "ftp-password"
+		switch {
+		case word(line, "USER"):
+			user = after(line, "USER")
+		case word(line, "PASS") && !equalFold(user, "anonymous") && !equalFold(user, "ftp"): // who has no secret tells none
+			r.credential("ftp-password", user, after(line, "PASS"))
 		}
 	})
 	return upgrade(v, r, asked, "FTP: names, passwords and listings in clear")
@@ -155,10 +163,17 @@ func readPOP3(v *view, r *Result) state {
 		return no
 	}
 	asked := false
+	var user []byte
 	eachLine(v.up, func(line []byte) {
 		asked = asked || word(line, "STLS")
-		if words(line, "PASS", "AUTH PLAIN", "AUTH LOGIN") {
-			r.Credentials = "pop3-password"
+		switch {
+		case word(line, "USER"):
+			user = after(line, "USER")
+		case word(line, "PASS"):
+			r.credential("pop3-password", user, after(line, "PASS"))
+		case words(line, "AUTH PLAIN", "AUTH LOGIN"):
+			user, password := saslLogin(v.up, "AUTH", false)
+			r.credential("pop3-password", user, password)
 		}
 	})
 	return upgrade(v, r, asked, "POP3: mail without TLS")
@@ -175,8 +190,13 @@ func readIMAP(v *view, r *Result) state {
 	eachLine(v.up, func(line []byte) {
 		_, command, _ := bytes.Cut(line, []byte(" "))
 		asked = asked || word(command, "STARTTLS")
-		if words(command, "LOGIN", "AUTHENTICATE PLAIN", "AUTHENTICATE LOGIN") {
-			r.Credentials = "imap-password"
+		switch {
+		case word(command, "LOGIN"):
+			user, password, _ := bytes.Cut(after(command, "LOGIN"), []byte(" "))
+			r.credential("imap-password", bytes.Trim(user, `"`), bytes.Trim(password, `"`))
+		case words(command, "AUTHENTICATE PLAIN", "AUTHENTICATE LOGIN"):
+			user, password := saslLogin(v.up, "AUTHENTICATE", true)
+			r.credential("imap-password", user, password)
 		}
 	})
 	return upgrade(v, r, asked, "IMAP: mail without TLS")

@@ -35,31 +35,41 @@ func readRTSP(v *view, r *Result) state {
 			rest = rest[:i]
 		}
 		if i := bytes.LastIndexByte(rest, '@'); i >= 0 {
+			user, password, _ := bytes.Cut(rest[:i], []byte(":"))
+			r.credential("rtsp-url", user, password)
 			rest = rest[i+1:]
-			r.Credentials = "rtsp-url"
 		}
 		r.name(hostHeader(rest), "host")
 	}
-	for ; ok && len(fields) > 0; _, fields, ok = textRequestAfter(fields, r) {
+	if ok {
+		method, _, _ := bytes.Cut(v.up, []byte(" "))
+		eachField(fields, func(name, value []byte) {
+			if equalFold(name, "authorization") {
+				r.authorization("rtsp", method, value)
+			}
+		})
+	}
+	if r.Credentials == "" { // a camera asks for them only after the first request
+		rest := v.up
+		for n := 0; n < 8; n++ {
+			_, next, whole := bytes.Cut(rest, []byte("\r\n\r\n"))
+			if !whole {
+				break
+			}
+			rest = next
+			method, _, _ := bytes.Cut(rest, []byte(" "))
+			head, _, _ := cutHead(rest)
+			eachField(head, func(name, value []byte) {
+				if equalFold(name, "authorization") {
+					r.authorization("rtsp", method, value)
+				}
+			})
+		}
 	}
 	if r.Credentials != "" {
 		return final
 	}
 	return yes
-}
-
-// textRequestAfter notes credentials in one header line and moves behind it.
-func textRequestAfter(fields []byte, r *Result) (line, rest []byte, ok bool) {
-	line, rest, ok = bytes.Cut(fields, []byte("\n"))
-	if name, value, found := bytes.Cut(line, []byte(":")); found && equalFold(name, "authorization") {
-		switch kind := authKind(bytes.TrimSpace(value)); kind {
-		case "http-basic":
-			r.Credentials = "rtsp-basic"
-		case "http-digest":
-			r.Credentials = "rtsp-digest"
-		}
-	}
-	return line, rest, ok
 }
 
 // readSIP knows SIP (RFC 3261) by request or status line.

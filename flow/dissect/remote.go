@@ -30,7 +30,37 @@ func readTelnet(v *view, r *Result) state {
 		}
 	}
 	r.readable("Telnet: everything typed, passwords too, in clear")
-	return final
+	if bytes.Contains(v.down, []byte("assword")) {
+		if user, password, ok := telnetLogin(v.up); ok {
+			r.credential("telnet-password", user, password)
+			return final
+		}
+	}
+	return yes
+}
+
+// telnetLogin is the first two lines typed, without the options between (RFC 854).
+func telnetLogin(up []byte) (user, password []byte, ok bool) {
+	typed := make([]byte, 0, 128)
+	for i := 0; i < len(up) && len(typed) < cap(typed); i++ {
+		switch {
+		case up[i] != 0xff:
+			typed = append(typed, up[i])
+		case i+1 < len(up) && up[i+1] == 0xfa: // an option's parameters, up to their end
+			end := bytes.Index(up[i:], []byte{0xff, 0xf0})
+			if end < 0 {
+				return nil, nil, false
+			}
+			i += end + 1
+		case i+1 < len(up) && up[i+1] >= 0xfb:
+			i += 2
+		default:
+			i++
+		}
+	}
+	user, rest, ok1 := bytes.Cut(typed, []byte("\r"))
+	password, _, ok2 := bytes.Cut(bytes.TrimLeft(rest, "\x00\n"), []byte("\r"))
+	return user, password, ok1 && ok2
 }
 
 func telnetOption(b []byte) bool {

@@ -14,6 +14,8 @@ type Result struct {
 	// Credentials says which kind of credential travelled readable ("http-basic",
 	// "mqtt-password", …), never the credential itself.
 	Credentials string
+	// Exposure is what else of a person could be read; nil when nothing was seen.
+	Exposure *Exposure
 	// Path is the first HTTP request's method and path class ("GET /api"), cut
 	// at the query, at most two segments; for the proxy's rules and the page.
 	Path string
