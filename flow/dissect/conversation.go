@@ -23,6 +23,8 @@ type Conversation struct {
 	tls   tlsTalk
 	quic  *quicTalk // only while QUIC is being read
 	dir   [2]stream
+	dtls  *dtlsTalk // only while pieces of a hello are held
+	rtp   [2]rtpTrace
 	sizes [2]int    // bytes of payload seen
 	look  view      // what the recognisers are shown; here so that it costs no allocation
 	try   Result    // what one of them fills in
@@ -50,6 +52,7 @@ func New(p flow.Proto, dst uint16) *Conversation {
 func (c *Conversation) Reset(p flow.Proto, dst uint16) {
 	c.proto, c.ports, c.local, c.state, c.rec = p, [2]uint16{0, dst}, false, no, nil
 	c.best, c.tls, c.quic, c.sizes, c.try = Result{}, tlsTalk{}, nil, [2]int{}, Result{}
+	c.dtls, c.rtp = nil, [2]rtpTrace{}
 	c.dir[0].reset()
 	c.dir[1].reset()
 }
@@ -233,7 +236,7 @@ func (c *Conversation) Result() Result {
 	case c.state == final, c.best.App != "":
 		return c.best
 	case c.tls.seen:
-		return c.tls.result()
+		return c.tlsResult()
 	case c.quic != nil:
 		return c.quic.result()
 	}
@@ -242,7 +245,7 @@ func (c *Conversation) Result() Result {
 
 // finish settles the judgement and lets the bytes go.
 func (c *Conversation) finish(r Result) {
-	c.best, c.state, c.quic = r, final, nil
+	c.best, c.state, c.quic, c.dtls = r, final, nil, nil
 	c.dir[0].mute()
 	c.dir[1].mute()
 }

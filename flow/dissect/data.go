@@ -241,3 +241,42 @@ func readKerberos(v *view, r *Result) state {
 	r.readable("Kerberos: who signs in where is clear, the tickets are encrypted")
 	return final
 }
+
+// readTDS knows TDS, SQL Server's protocol (MS-TDS §2.2.6.5), by its first message,
+// whose options say whether TLS is wanted. It comes inside further such messages,
+// and stays only when both sides want it: else it hides but the sign-in.
+func readTDS(v *view, r *Result) state {
+	asked, ok := tdsEncryption(v.up, 0x12)
+	if !ok {
+		return no
+	}
+	granted, _ := tdsEncryption(v.down, 0x04)
+	const on, required = 1, 3
+	if (asked == on || asked == required) && (granted == on || granted == required) {
+		return upgrade(v, r, true, "TDS (SQL Server) without TLS")
+	}
+	r.readable("TDS (SQL Server) without TLS")
+	return yes
+}
+
+// tdsEncryption is the ENCRYPTION option of a pre-login message of the given type.
+func tdsEncryption(b []byte, kind byte) (byte, bool) {
+	if len(b) < 8+6 || b[0] != kind || b[1] > 1 || b[7] != 0 || b[8] != 0 { // the first option is VERSION
+		return 0, false
+	}
+	n := int(binary.BigEndian.Uint16(b[2:]))
+	if n < 8+6 || n > 512 || n > len(b) {
+		return 0, false
+	}
+	body := b[8:n]
+	for at := 0; at+5 <= len(body) && body[at] != 0xff; at += 5 {
+		off, size := int(binary.BigEndian.Uint16(body[at+1:])), int(binary.BigEndian.Uint16(body[at+3:]))
+		if off+size > len(body) {
+			return 0, false
+		}
+		if body[at] == 1 && size == 1 {
+			return body[off], true
+		}
+	}
+	return 0, false
+}

@@ -34,6 +34,12 @@ func readHTTP(v *view, r *Result) state {
 		return yes
 	}
 	readRequest(r, head, rest)
+	if bytes.HasPrefix(head, []byte("CONNECT ")) {
+		return v.tunnel(r, rest, "HTTP CONNECT")
+	}
+	if homeKit(r.Path, head) {
+		return pairing(r, req)
+	}
 	if r.App == "http" && r.Credentials == "" && textBody(head) && len(rest) < 512 && bodyMissing(head, rest) {
 		return yes // a form's password may follow in the next segment
 	}
@@ -41,6 +47,43 @@ func readHTTP(v *view, r *Result) state {
 		r.Harmless, r.Reason = harmlessHTTP(r, head)
 	}
 	return final
+}
+
+// homeKit knows the paths by which a HomeKit controller and an accessory agree on
+// keys (HAP over IP).
+func homeKit(path string, head []byte) bool {
+	switch path {
+	case "POST /pair-setup", "POST /pair-verify", "POST /pair-pin-start", "POST /pairings":
+		return containsFold(head, "PAIRING+TLV8")
+	}
+	return false
+}
+
+// pairing judges a HomeKit talk: keys are agreed on in clear, as in TLS, and then
+// frames follow: two bytes of length, so much ciphertext, sixteen of a tag.
+func pairing(r *Result, up []byte) state {
+	r.App = "homekit"
+	r.harmless("HomeKit: agrees on keys in clear, as it must")
+	for startsRequest(up) == yes {
+		head, rest, whole := cutHead(up)
+		if !whole {
+			return yes
+		}
+		up = rest[min(contentLength(head), len(rest)):]
+	}
+	if len(up) < 2 {
+		return yes
+	}
+	n := int(up[0]) | int(up[1])<<8
+	if n == 0 || n > 1024 || len(up) < 2+n+16 {
+		return yes
+	}
+	if sealed := up[2 : 2+n+16]; len(sealed) >= 128 && judge(sealed) == looksRandom {
+		r.Harmless = false
+		r.encrypted("HomeKit: keys were agreed on, then encrypted frames followed")
+		return final
+	}
+	return yes
 }
 
 // onlyAnswer knows HTTP by its answer when the request was not captured.
@@ -267,7 +310,10 @@ func textBody(head []byte) bool {
 }
 
 // bodyMissing reports whether the announced body is not all there.
-func bodyMissing(head, body []byte) bool {
+func bodyMissing(head, body []byte) bool { return len(body) < contentLength(head) }
+
+// contentLength is the announced size of the body, or 0.
+func contentLength(head []byte) int {
 	want := 0
 	_, fields, _ := bytes.Cut(head, []byte("\n"))
 	eachField(fields, func(name, value []byte) {
@@ -279,7 +325,7 @@ func bodyMissing(head, body []byte) bool {
 			}
 		}
 	})
-	return len(body) < want
+	return want
 }
 
 // harmlessHTTP knows requests that have to be clear and say little: whether a

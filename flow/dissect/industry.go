@@ -69,7 +69,11 @@ func readBACnet(v *view, r *Result) state {
 // readKNX knows KNXnet/IP by its header.
 func readKNX(v *view, r *Result) state {
 	b := v.up
-	if len(b) < 6 || b[0] != 0x06 || b[1] != 0x10 || int(binary.BigEndian.Uint16(b[4:])) != len(b) {
+	if len(b) < 6 || b[0] != 0x06 || b[1] != 0x10 {
+		return no
+	}
+	n := int(binary.BigEndian.Uint16(b[4:]))
+	if n < 6 || n > len(b) || n < len(b) && !(v.c.proto == 6 && v.port(3671)) { // over TCP one follows another
 		return no
 	}
 	if b[2] == 0x09 { // KNX IP Secure

@@ -131,3 +131,72 @@ func readSTUN(v *view, r *Result) state {
 	r.harmless("STUN: finds a way for a call, and carries none of it")
 	return yes
 }
+
+// rtpTrace is the last packet of one direction that looked like RTP.
+type rtpTrace struct {
+	source uint32
+	seq    uint16
+	kind   byte // with the top bit, so that zero stands for none
+}
+
+// readRTP knows RTP (RFC 3550 §5.1) by two packets of one source with rising
+// numbers, for one header alone is any bytes; RTCP (§6.1) by reports that fill the
+// datagram.
+func readRTP(v *view, r *Result) state {
+	b := v.up
+	if isRTCP(b) {
+		r.App = "rtcp"
+		r.readable("RTCP: reports about a call or a picture in clear")
+		return yes
+	}
+	at, ok := rtpPayload(b)
+	if !ok {
+		return no
+	}
+	now := rtpTrace{binary.BigEndian.Uint32(b[8:]), binary.BigEndian.Uint16(b[2:]), b[1] | 0x80}
+	last := v.c.rtp[v.dir]
+	v.c.rtp[v.dir] = now
+	if step := now.seq - last.seq; last.kind != now.kind || last.source != now.source || step == 0 || step > 32 {
+		return no
+	}
+	r.cannotTell("RTP: sound or picture; nothing in its packets says whether they are encrypted (SRTP)")
+	if judge(b[at:]) == looksStructured {
+		r.readable("RTP: sound or picture in clear")
+	}
+	return final
+}
+
+// rtpPayload is where the payload of what may be an RTP packet begins.
+func rtpPayload(b []byte) (int, bool) {
+	if len(b) < 12 || b[0]>>6 != 2 {
+		return 0, false
+	}
+	if kind := b[1] & 0x7f; kind > 34 && kind < 96 { // not assigned (RFC 3551 §6), or RTCP's
+		return 0, false
+	}
+	at := 12 + 4*int(b[0]&0x0f)
+	if b[0]&0x10 != 0 { // a header extension
+		if len(b) < at+4 {
+			return 0, false
+		}
+		at += 4 + 4*int(binary.BigEndian.Uint16(b[at+2:]))
+	}
+	return at, at < len(b)
+}
+
+func isRTCP(b []byte) bool {
+	if len(b) < 8 || b[1] != 200 && b[1] != 201 { // a compound begins with a report
+		return false
+	}
+	for len(b) > 0 {
+		if len(b) < 4 || b[0]>>6 != 2 || b[1] < 192 || b[1] > 213 {
+			return false
+		}
+		n := 4 + 4*int(binary.BigEndian.Uint16(b[2:]))
+		if n > len(b) {
+			return false
+		}
+		b = b[n:]
+	}
+	return true
+}

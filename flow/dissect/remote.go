@@ -152,7 +152,23 @@ func readSOCKS(v *view, r *Result) state {
 		return no
 	}
 	r.readable("SOCKS: the proxy's clients, and what they do not encrypt themselves, in clear")
-	return yes
+	return v.tunnel(r, up, "SOCKS")
+}
+
+// tunnel looks at what a client sends through a proxy. Where it goes is readable, so
+// the flow is, whatever is inside; that it is TLS is said.
+func (v *view) tunnel(r *Result, b []byte, through string) state {
+	at := helloIn(b)
+	if at < 0 {
+		return yes
+	}
+	h, st := ParseClientHello(b[at:])
+	if st != Complete {
+		return yes
+	}
+	r.TLS = &h.TLS
+	r.Reason = through + ": where it goes is readable, what it carries is TLS"
+	return final
 }
 
 func methods(b []byte) bool {

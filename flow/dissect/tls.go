@@ -326,6 +326,8 @@ func normalVersion(v int) int {
 	switch {
 	case v>>8 == 0x7f, v>>8 == 0xfb: // drafts; facebook's fork of draft 23
 		return 0x0304
+	case v == 0xfefc: // DTLS counts downwards (RFC 9147 §5.3)
+		return 0x0304
 	case v>>8 == 3 && v <= 0x0304, v == 0x0002:
 		return v
 	}

@@ -67,7 +67,7 @@ func (c *Conversation) followTLS() {
 		t.readServer(server, c.at)
 	}
 	if t.hello && t.server {
-		c.finish(t.result())
+		c.finish(c.tlsResult())
 	}
 }
 
@@ -125,8 +125,17 @@ func (t *tlsTalk) readServer(s *stream, at time.Time) {
 // the server had to say.
 func (c *Conversation) answered(dir flow.Dir) {
 	if t := &c.tls; t.hello && t.chosen && dir == t.clientAt {
-		c.finish(t.result())
+		c.finish(c.tlsResult())
 	}
+}
+
+// tlsResult is what the talk says, and what speaks TLS on a port of its own.
+func (c *Conversation) tlsResult() Result {
+	r := c.tls.result()
+	if c.local && c.ports[1] == 8009 {
+		r.Reason = "Google Cast: " + r.Reason
+	}
+	return r
 }
 
 func (t *tlsTalk) result() Result {
