@@ -299,10 +299,10 @@ func coapPath(b []byte, token int) bool {
 			return false
 		}
 		if number == 11 {
-			if len(value) < 2 || !looksReadable(value) {
+			if !looksReadable(value) {
 				return false
 			}
-			path = true
+			path = path || len(value) >= 2
 		}
 	}
 	return path && !r.bad

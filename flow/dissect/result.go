@@ -29,8 +29,13 @@ type TLS struct {
 	Cipher      uint16   // negotiated; 0 when not seen
 	ECH         bool     // encrypted_client_hello offered and the name is the outer one
 	ECHOffered  bool     // the extension was there, which may be GREASE beside the real name
-	Retried     bool     // the server asked for a second hello (HelloRetryRequest)
-	Hello       bool     // a ClientHello was read
+	// ECHSealed reports that the extension has the form of a real one; false where it
+	// was offered says GREASE. ECHConfig is then the number of the server's key: the
+	// same in several hellos for one name speaks for a real one, GREASE draws it anew.
+	ECHSealed bool
+	ECHConfig uint8
+	Retried   bool // the server asked for a second hello (HelloRetryRequest)
+	Hello     bool // a ClientHello was read
 	// Offered is what the client was ready for, whatever was then chosen.
 	Offered Offer
 	// Weak names for a person what is weak in what was chosen, and wrong with the

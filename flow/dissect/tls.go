@@ -267,14 +267,38 @@ func (h *Hello) extension(id int, body []byte) {
 		}
 	case extECH:
 		h.TLS.ECHOffered = true
+		h.TLS.ECHConfig, h.TLS.ECHSealed = sealedECH(body)
 		h.settleECH()
 	}
+}
+
+// sealedECH reports whether an encrypted_client_hello is one that a client could
+// have sealed (RFC 9849 §5): an outer one, with suites of HPKE that are in use, a
+// key of their size and room for an inner hello. GREASE of the better clients
+// passes too; what does not is GREASE or a test. config is the number of the key
+// that the server published.
+func sealedECH(body []byte) (config uint8, ok bool) {
+	r := reader{b: body}
+	outer, kdf, aead := r.u8() == 0, r.u16(), r.u16()
+	config = uint8(r.u8())
+	key, payload := r.vec16(), r.vec16()
+	if r.bad || len(r.b) > 0 || !outer || kdf < 1 || kdf > 3 || aead < 1 || aead > 3 {
+		return 0, false
+	}
+	switch len(key) {
+	case 32, 56, 65, 97, 133: // X25519, X448, P-256, P-384, P-521 (RFC 9180 §7.1)
+	default:
+		return 0, false
+	}
+	const tag, smallest = 16, 32 + 2 + 1 + 4 + 2 // random, version and the shortest lists
+	return config, len(payload) >= smallest+tag
 }
 
 // settleECH decides whether the name is an outer one. The extension alone does
 // not say so: browsers send it as GREASE beside the real name (RFC 9849 §6.2),
 // built so that nobody on the way can tell. The outer name can be told when it is
-// one that client-facing servers are known to publish.
+// one that client-facing servers are known to publish; who sees several hellos can
+// tell by ECHConfig.
 func (h *Hello) settleECH() {
 	if !h.TLS.ECHOffered {
 		return

@@ -164,6 +164,35 @@ func TestECHIsTrueOnlyForAnOuterName(t *testing.T) {
 	}
 }
 
+// Form tells GREASE that is but an empty shell, and the number of the key is noted.
+func TestSealedECH(t *testing.T) {
+	ech := func(kind, aead byte, key, payload int) []byte {
+		b := []byte{kind, 0, 1, 0, aead, 0x2a}
+		b = append(append(b, byte(key>>8), byte(key)), make([]byte, key)...)
+		return append(append(b, byte(payload>>8), byte(payload)), make([]byte, payload)...)
+	}
+	for _, tc := range []struct {
+		name string
+		body []byte
+		want bool
+	}{
+		{"real, or GREASE that is well made", ech(0, 1, 32, 208), true},
+		{"with P-256", ech(0, 3, 65, 176), true},
+		{"zeros", make([]byte, 40), false},
+		{"an inner one", ech(1, 1, 32, 208), false},
+		{"a key of no known size", ech(0, 1, 31, 208), false},
+		{"an unknown cipher", ech(0, 9, 32, 208), false},
+		{"no room for a hello", ech(0, 1, 32, 40), false},
+		{"cut", ech(0, 1, 32, 208)[:200], false},
+		{"trailing bytes", append(ech(0, 1, 32, 208), 0), false},
+	} {
+		h, st := ParseClientHello(helloWith(extECH, tc.body))
+		if st != Complete || !h.TLS.ECHOffered || h.TLS.ECH || h.TLS.ECHSealed != tc.want || tc.want && h.TLS.ECHConfig != 0x2a {
+			t.Errorf("%s: %v %+v", tc.name, st, h.TLS)
+		}
+	}
+}
+
 func TestNotTLS(t *testing.T) {
 	for _, s := range []string{"GET / HTTP/1.1\r\n\r\n", "SSH-2.0-x\r\n", "\x16\x20\x00\x00\x05", "\x16\x03\x01\x00\x05\x02", "\x16\x03\x01\xff\xff\x01", "\x00", "\x80\x2e\x02"} {
 		if _, st := ParseClientHello([]byte(s)); st != NotTLS {
