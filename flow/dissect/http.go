@@ -40,7 +40,7 @@ func readHTTP(v *view, r *Result) state {
 	if homeKit(r.Path, head) {
 		return pairing(r, req)
 	}
-	if r.App == "http" && r.Credentials == "" && textBody(head) && len(rest) < 512 && bodyMissing(head, rest) {
+	if r.App == "http" && r.Credentials == "" && head[0] != 'G' && textBody(head) && len(rest) < 512 && bodyMissing(head, rest) {
 		return yes // a form's password may follow in the next segment
 	}
 	if r.Credentials == "" {
@@ -331,10 +331,8 @@ func contentLength(head []byte) int {
 // harmlessHTTP knows requests that have to be clear and say little: whether a
 // certificate was revoked, whether there is an internet.
 func harmlessHTTP(r *Result, head []byte) (bool, string) {
-	for _, h := range harmlessHosts {
-		if r.ServerName == h.host && (h.path == "" || pathOf(r.Path) == h.path) {
-			return true, h.why
-		}
+	if why := harmlessHost(r.ServerName, pathOf(r.Path)); why != "" {
+		return true, why
 	}
 	line, fields, _ := bytes.Cut(head, []byte("\n"))
 	_, target, _ := bytes.Cut(line, []byte(" "))

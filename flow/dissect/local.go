@@ -69,7 +69,7 @@ func optionsFit(b []byte) bool {
 // simplest form.
 func readNTP(v *view, r *Result) state {
 	b := v.up
-	if len(b) < 12 || !v.port(123) && !bareNTP(b) {
+	if len(b) < 12 || !v.port(123) && (len(b) != 48 || !bareNTP(b)) {
 		return no
 	}
 	version, mode := b[0]>>3&7, b[0]&7
@@ -83,7 +83,7 @@ func readNTP(v *view, r *Result) state {
 // bareNTP is a client's message in which only versions, poll, precision and the time
 // of sending stand.
 func bareNTP(b []byte) bool {
-	if len(b) != 48 || b[0]&7 != 3 || b[0]>>3&7 < 3 || b[1] != 0 {
+	if b[0]&7 != 3 || b[0]>>3&7 < 3 || b[1] != 0 {
 		return false
 	}
 	for _, c := range b[12:40] {

@@ -5,14 +5,16 @@ import (
 	"encoding/binary"
 )
 
-// textRequest is the head of an RTSP or SIP request: method, target, version.
-func textRequest(b []byte, version string) (target, fields []byte, ok bool) {
-	line, fields, whole := bytes.Cut(b, []byte("\n"))
-	if !whole || len(line) > 1024 {
+// textRequest is the head of an RTSP or SIP request: method, target, version. protocol
+// is as in " SIP/"; 1.0 and 2.0 of it are read.
+func textRequest(b []byte, protocol string) (target, fields []byte, ok bool) {
+	end := bytes.IndexByte(b, '\n')
+	if end < 0 || end > 1025 {
 		return nil, nil, false
 	}
-	line = bytes.TrimSuffix(line, []byte("\r"))
-	if !bytes.HasSuffix(line, []byte(version)) {
+	line, fields := bytes.TrimSuffix(b[:end], []byte("\r")), b[end+1:]
+	at := len(line) - len(protocol) - len("1.0")
+	if at < 0 || string(line[at:at+len(protocol)]) != protocol || string(line[len(line)-2:]) != ".0" {
 		return nil, nil, false
 	}
 	_, rest, ok := bytes.Cut(line, []byte(" "))
@@ -22,10 +24,7 @@ func textRequest(b []byte, version string) (target, fields []byte, ok bool) {
 
 // readRTSP knows RTSP (RFC 7826, 2326) by request or status line.
 func readRTSP(v *view, r *Result) state {
-	target, fields, ok := textRequest(v.up, " RTSP/1.0")
-	if !ok {
-		target, fields, ok = textRequest(v.up, " RTSP/2.0")
-	}
+	target, fields, ok := textRequest(v.up, " RTSP/")
 	if !ok && !v.prefix("RTSP/1.0 ") && !v.prefix("RTSP/2.0 ") {
 		return no
 	}
@@ -74,7 +73,7 @@ func readRTSP(v *view, r *Result) state {
 
 // readSIP knows SIP (RFC 3261) by request or status line.
 func readSIP(v *view, r *Result) state {
-	target, _, ok := textRequest(v.up, " SIP/2.0")
+	target, _, ok := textRequest(v.up, " SIP/")
 	ok = ok && (bytes.HasPrefix(target, []byte("sip")) || bytes.HasPrefix(target, []byte("tel:")))
 	if !ok && !v.prefix("SIP/2.0 ") {
 		return no
@@ -144,6 +143,9 @@ type rtpTrace struct {
 // datagram.
 func readRTP(v *view, r *Result) state {
 	b := v.up
+	if b[0]>>6 != 2 { // a datagram is never empty
+		return no
+	}
 	if isRTCP(b) {
 		r.App = "rtcp"
 		r.readable("RTCP: reports about a call or a picture in clear")
