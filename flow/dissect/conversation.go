@@ -168,7 +168,10 @@ func (c *Conversation) lookAway() { c.look = view{} }
 
 // ask shows the view to one recogniser and notes a positive answer.
 func (c *Conversation) ask(r *recogniser) bool {
-	c.try = Result{App: r.app}
+	if c.try.touched() {
+		c.try = Result{}
+	}
+	c.try.App = r.app
 	switch r.read(&c.look, &c.try) {
 	case final:
 		c.finish(c.try)

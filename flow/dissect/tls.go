@@ -36,7 +36,9 @@ type Hello struct {
 }
 
 // Result is the judgement that the hello alone allows: encrypted, by this name.
-func (h Hello) Result() Result {
+func (h Hello) Result() Result { return h.result() }
+
+func (h *Hello) result() Result {
 	t := h.TLS
 	t.nameWeak()
 	r := Result{App: "tls", Protection: flow.Encrypted, TLS: &t}

@@ -139,7 +139,7 @@ func (c *Conversation) tlsResult() Result {
 }
 
 func (t *tlsTalk) result() Result {
-	r := t.inner.Result()
+	r := t.inner.result()
 	if t.broken && t.inner.TLS.Cipher == 0 {
 		r.cannotTell("begins like a TLS handshake, but what follows makes no sense")
 	}
