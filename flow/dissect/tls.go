@@ -78,8 +78,8 @@ const maxHello = 15 << 10
 // or an SSLv2-compatible one (RFC 5246 §E.2). It answers NeedMore while b is a
 // beginning of one, and keeps no reference to b.
 func ParseClientHello(b []byte) (Hello, Status) {
-	if h, st := parseSSLv2Hello(b); st != NotTLS {
-		return h, st
+	if len(b) > 0 && b[0]&0x80 != 0 {
+		return parseSSLv2Hello(b)
 	}
 	msg, st := handshakeMessage(b, hsClientHello)
 	if st != Complete {
@@ -203,13 +203,19 @@ func parseHello(msg []byte) (Hello, Status) {
 		}
 		h.TLS.Version = "1.2" // what a server answers to a number it does not know
 	}
-	h.TLS.Offered.Version = h.TLS.Version
-	if weakVersion(h.TLS.Version) {
-		h.TLS.Offered.Weak |= WeakVersion
+	weak := Weakness(0)
+	if h.TLS.Version != "1.3" && weakVersion(h.TLS.Version) {
+		weak = WeakVersion
 	}
-	for ; len(suites) >= 2; suites = suites[2:] {
-		h.TLS.Offered.Weak |= cipherWeakness(binary.BigEndian.Uint16(suites))
+	for i := 0; i+1 < len(suites); i += 2 {
+		switch suites[i] {
+		case 0x00:
+			weak |= weakOld[suites[i+1]]
+		case 0xc0:
+			weak |= weakCurves[suites[i+1]]
+		}
 	}
+	h.TLS.Offered = Offer{h.TLS.Version, weak}
 	return h, Complete
 }
 

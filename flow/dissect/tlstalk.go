@@ -79,12 +79,11 @@ func (t *tlsTalk) readHello(s *stream) {
 	h, st := ParseClientHello(b)
 	switch {
 	case st == Complete:
-		chosen := t.inner.TLS
-		t.inner = h
-		if chosen.Cipher != 0 { // the answer overtook the question
-			t.inner.TLS.Version, t.inner.TLS.Cipher = chosen.Version, chosen.Cipher
-			t.inner.TLS.Retried, t.inner.TLS.Cert = chosen.Retried, chosen.Cert
+		if got := &t.inner.TLS; got.Cipher != 0 { // the answer overtook the question
+			h.TLS.Version, h.TLS.Cipher = got.Version, got.Cipher
+			h.TLS.Retried, h.TLS.Cert = got.Retried, got.Cert
 		}
+		t.inner = h
 	case st == NeedMore && !s.full():
 		return
 	default:
