@@ -106,7 +106,7 @@ func (c *core) rare(s *running) {
 	}
 	far, _ := s.far()
 	if s.seen.Credentials != "" {
-		c.tell(s, journal.EventReadableSecret, "sent a credential that anybody on the way could read ("+s.seen.Credentials+")")
+		c.tell(s, journal.EventReadableSecret, "sent a credential that anybody on the way could read ("+s.credential()+")")
 	}
 	if c.isInside(far.Addr()) {
 		return
@@ -114,6 +114,21 @@ func (c *core) rare(s *running) {
 	if how := sideDoor(s.Tuple.Proto, far.Port(), &s.seen, s.decided().Reason); how != "" {
 		c.tell(s, journal.EventSideDoor, how)
 	}
+}
+
+// credential words which kind was seen, whether everybody knows it and, where
+// names may be written down, whose it was, masked.
+func (s *running) credential() string {
+	what := s.seen.Credentials
+	if x := s.seen.Exposure; x != nil {
+		if x.User != "" && s.log == devices.LogNames {
+			what += " of " + x.User
+		}
+		if x.Default {
+			what += ", a known default"
+		}
+	}
+	return what
 }
 
 // sideDoor says how a flow goes round the house's resolver, or "".

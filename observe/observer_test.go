@@ -557,7 +557,7 @@ func values(t *testing.T, reg *prometheus.Registry, name string) map[string]floa
 // A rare event is told once per device and destination, and names the destination
 // only where names may be written down.
 func TestRareEvents(t *testing.T) {
-	login := []byte("GET / HTTP/1.1\r\nHost: cam.example\r\nAuthorization: Basic dTpw\r\n\r\n")
+	login := []byte("GET / HTTP/1.1\r\nHost: cam.example\r\nAuthorization: Basic YWRtaW46YWRtaW4=\r\n\r\n") // admin, admin
 	b := live(t, nil, func(o *Observer) {
 		for port := range 3 {
 			for _, src := range []string{"192.168.1.10", "192.168.1.20", "192.168.1.30"} {
@@ -572,8 +572,8 @@ func TestRareEvents(t *testing.T) {
 		o.Packet(flow.Packet{MAC: macTV, Tuple: inside, Payload: []byte("\x00")})
 	})
 	want := []string{
-		"tv sent a credential that anybody on the way could read (http-basic): cam.example",
-		"phone sent a credential that anybody on the way could read (http-basic)",
+		"tv sent a credential that anybody on the way could read (http-basic of a…(5), a known default): cam.example",
+		"phone sent a credential that anybody on the way could read (http-basic, a known default)",
 		"tv asked a resolver outside the house over TLS (DoT): 203.0.113.5",
 	}
 	if diff := cmp.Diff(want, b.events()); diff != "" {

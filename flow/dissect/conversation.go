@@ -1,6 +1,8 @@
 package dissect
 
 import (
+	"time"
+
 	"github.com/netcurtain/netcurtain/flow"
 )
 
@@ -21,9 +23,12 @@ type Conversation struct {
 	tls   tlsTalk
 	quic  *quicTalk // only while QUIC is being read
 	dir   [2]stream
-	sizes [2]int // bytes of payload seen
-	look  view   // what the recognisers are shown; here so that it costs no allocation
-	try   Result // what one of them fills in
+	dtls  *dtlsTalk // only while pieces of a hello are held
+	rtp   [2]rtpTrace
+	sizes [2]int    // bytes of payload seen
+	look  view      // what the recognisers are shown; here so that it costs no allocation
+	try   Result    // what one of them fills in
+	at    time.Time // of the packet at hand
 }
 
 // state of a conversation, and a recogniser's answer.
@@ -47,6 +52,7 @@ func New(p flow.Proto, dst uint16) *Conversation {
 func (c *Conversation) Reset(p flow.Proto, dst uint16) {
 	c.proto, c.ports, c.local, c.state, c.rec = p, [2]uint16{0, dst}, false, no, nil
 	c.best, c.tls, c.quic, c.sizes, c.try = Result{}, tlsTalk{}, nil, [2]int{}, Result{}
+	c.dtls, c.rtp = nil, [2]rtpTrace{}
 	c.dir[0].reset()
 	c.dir[1].reset()
 }
@@ -66,6 +72,7 @@ func (c *Conversation) Feed(dir flow.Dir, pkt *flow.Packet) {
 		return
 	}
 	c.learnEnds(dir, pkt)
+	c.at = pkt.At
 	switch c.proto {
 	case flow.TCP:
 		c.feedTCP(dir, pkt)
@@ -104,10 +111,18 @@ func (c *Conversation) feedTCP(dir flow.Dir, pkt *flow.Packet) {
 		s.anchor(seq)
 		seq++ // data may ride on a SYN (TCP Fast Open)
 	}
-	if len(pkt.Payload) == 0 || !s.add(seq, pkt.Payload) {
+	if len(pkt.Payload) == 0 {
+		return
+	}
+	if !s.add(seq, pkt.Payload) {
+		c.answered(dir)
 		return
 	}
 	c.sizes[dir] += len(pkt.Payload)
+	if s.moved { // what was read began in the middle
+		s.moved = false
+		c.rec, c.state, c.best = nil, no, Result{}
+	}
 	if c.tls.seen {
 		c.followTLS()
 	} else {
@@ -153,7 +168,10 @@ func (c *Conversation) lookAway() { c.look = view{} }
 
 // ask shows the view to one recogniser and notes a positive answer.
 func (c *Conversation) ask(r *recogniser) bool {
-	c.try = Result{App: r.app}
+	if c.try.touched() {
+		c.try = Result{}
+	}
+	c.try.App = r.app
 	switch r.read(&c.look, &c.try) {
 	case final:
 		c.finish(c.try)
@@ -221,7 +239,7 @@ func (c *Conversation) Result() Result {
 	case c.state == final, c.best.App != "":
 		return c.best
 	case c.tls.seen:
-		return c.tls.result()
+		return c.tlsResult()
 	case c.quic != nil:
 		return c.quic.result()
 	}
@@ -230,7 +248,7 @@ func (c *Conversation) Result() Result {
 
 // finish settles the judgement and lets the bytes go.
 func (c *Conversation) finish(r Result) {
-	c.best, c.state, c.quic = r, final, nil
+	c.best, c.state, c.quic, c.dtls = r, final, nil, nil
 	c.dir[0].mute()
 	c.dir[1].mute()
 }

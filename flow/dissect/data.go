@@ -11,10 +11,29 @@ func readRedis(v *view, r *Result) state {
 		return no
 	}
 	r.readable("Redis without TLS")
-	if bytes.Contains(bytes.ToUpper(v.up[:min(len(v.up), 128)]), []byte("AUTH\r\n")) {
-		r.Credentials = "redis-password"
+	if user, password, ok := redisLogin(v.up); ok {
+		r.credential("redis-password", user, password)
 	}
 	return final
+}
+
+// redisLogin is what AUTH [user] password said, as an array of bulk strings.
+func redisLogin(b []byte) (user, password []byte, ok bool) {
+	for i := 0; i+6 <= min(len(b), 128); i++ {
+		if ok = equalFold(b[i:i+6], "auth\r\n"); ok {
+			b = b[i+6:]
+			break
+		}
+	}
+	for n := 0; ok && n < 2; n++ {
+		size, rest, _ := bytes.Cut(b, []byte("\r\n"))
+		value, rest, whole := bytes.Cut(rest, []byte("\r\n"))
+		if !whole || len(size) < 2 || size[0] != '$' {
+			break
+		}
+		user, password, b = password, value, rest
+	}
+	return user, password, ok
 }
 
 func respArray(b []byte) bool {
@@ -40,7 +59,15 @@ func readAMQP(v *view, r *Result) state {
 	}
 	r.readable("AMQP without TLS")
 	if bytes.Contains(v.up, []byte("\x05PLAIN")) {
-		r.Credentials = "amqp-password"
+		_, rest, _ := bytes.Cut(v.up, []byte("\x05PLAIN"))
+		body := reader{b: rest}
+		body.u16()
+		parts := bytes.SplitN(body.vec16(), []byte{0}, 3) // sizes beyond 64 KiB are none that we hold
+		if len(parts) == 3 {
+			r.credential("amqp-password", parts[1], parts[2])
+		} else {
+			r.Credentials = "amqp-password"
+		}
 	}
 	if len(v.up) > 64 {
 		return final
@@ -70,7 +97,11 @@ func readPostgres(v *view, r *Result) state {
 	case n == 8 && code == 80877104, n == 16 && code == 80877102: // GSS encryption, cancel
 	case code == 3<<16 && n < 1024 && bytes.Contains(b, []byte("user\x00")):
 		if len(v.down) >= 9 && v.down[0] == 'R' && v.down[8] == 3 && bytes.IndexByte(b[min(int(n), len(b)):], 'p') == 0 {
-			r.Credentials = "postgres-password"
+			_, user, _ := bytes.Cut(b[:n], []byte("user\x00"))
+			user, _, _ = bytes.Cut(user, []byte{0})
+			message := reader{b: b[n:]}
+			message.take(3) // its type and half its size
+			r.credential("postgres-password", user, bytes.TrimRight(message.take(message.u16()-4), "\x00"))
 		}
 	case v.port(5432) && postgresMessages(v.up) && postgresMessages(v.down):
 	default:
@@ -126,8 +157,10 @@ func readLDAP(v *view, r *Result) state {
 	if op == 0x77 && bytes.Contains(body, []byte("1.3.6.1.4.1.1466.20037")) {
 		return upgrade(v, r, true, "LDAP without TLS")
 	}
-	if op == 0x60 && ldapSimple(body) {
-		r.Credentials = "ldap-password"
+	if op == 0x60 {
+		if user, password := ldapSimple(body); len(password) > 0 {
+			r.credential("ldap-password", user, password)
+		}
 	}
 	r.readable("LDAP without TLS")
 	return yes
@@ -174,18 +207,26 @@ func (r *reader) berLength() int {
 	return n
 }
 
-// ldapSimple reports a bind with a password that is not empty.
-func ldapSimple(body []byte) bool {
+// ldapSimple is who binds with which password (RFC 4511 §4.2): of his distinguished
+// name the first value.
+func ldapSimple(body []byte) (user, password []byte) {
 	r := reader{b: body}
 	if r.u8() != 2 || r.u8() != 1 {
-		return false
+		return nil, nil
 	}
 	r.u8()
 	if r.u8() != 4 {
-		return false
+		return nil, nil
 	}
-	r.take(r.berLength())
-	return r.u8() == 0x80 && r.berLength() > 0 && !r.bad
+	user = r.take(r.berLength())
+	if _, value, ok := bytes.Cut(user, []byte("=")); ok {
+		user, _, _ = bytes.Cut(value, []byte(","))
+	}
+	if r.u8() != 0x80 {
+		return nil, nil
+	}
+	password = r.take(r.berLength())
+	return user, password
 }
 
 // readKerberos knows Kerberos (RFC 4120) on its port.
@@ -199,4 +240,43 @@ func readKerberos(v *view, r *Result) state {
 	}
 	r.readable("Kerberos: who signs in where is clear, the tickets are encrypted")
 	return final
+}
+
+// readTDS knows TDS, SQL Server's protocol (MS-TDS §2.2.6.5), by its first message,
+// whose options say whether TLS is wanted. It comes inside further such messages,
+// and stays only when both sides want it: else it hides but the sign-in.
+func readTDS(v *view, r *Result) state {
+	asked, ok := tdsEncryption(v.up, 0x12)
+	if !ok {
+		return no
+	}
+	granted, _ := tdsEncryption(v.down, 0x04)
+	const on, required = 1, 3
+	if (asked == on || asked == required) && (granted == on || granted == required) {
+		return upgrade(v, r, true, "TDS (SQL Server) without TLS")
+	}
+	r.readable("TDS (SQL Server) without TLS")
+	return yes
+}
+
+// tdsEncryption is the ENCRYPTION option of a pre-login message of the given type.
+func tdsEncryption(b []byte, kind byte) (byte, bool) {
+	if len(b) < 8+6 || b[0] != kind || b[1] > 1 || b[7] != 0 || b[8] != 0 { // the first option is VERSION
+		return 0, false
+	}
+	n := int(binary.BigEndian.Uint16(b[2:]))
+	if n < 8+6 || n > 512 || n > len(b) {
+		return 0, false
+	}
+	body := b[8:n]
+	for at := 0; at+5 <= len(body) && body[at] != 0xff; at += 5 {
+		off, size := int(binary.BigEndian.Uint16(body[at+1:])), int(binary.BigEndian.Uint16(body[at+3:]))
+		if off+size > len(body) {
+			return 0, false
+		}
+		if body[at] == 1 && size == 1 {
+			return body[off], true
+		}
+	}
+	return 0, false
 }

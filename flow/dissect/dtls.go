@@ -2,18 +2,30 @@ package dissect
 
 import "encoding/binary"
 
-// readDTLS knows DTLS records (RFC 6347 §4.1): type, version, and lengths that
-// fill the datagram.
+// dtlsTalk puts a ClientHello together whose fragments (RFC 6347 §4.2.3) come in
+// several records or datagrams: a post-quantum one does not fit into one.
+type dtlsTalk struct {
+	msg  assembly
+	head [12]byte
+	size int
+}
+
+// readDTLS knows DTLS records (RFC 6347 §4.1, RFC 9147 §4): type, version, and
+// lengths that fill the datagram.
 func readDTLS(v *view, r *Result) state {
-	first, ok := dtlsRecords(v.up)
+	b := v.up
+	if v.c.best.App == "dtls" && isDTLS13(b) {
+		r.encrypted("DTLS 1.3")
+		r.TLS = &TLS{Version: "1.3"}
+		return yes
+	}
+	first, ok := dtlsRecords(b)
+	if !ok && isChannelData(b) { // TURN carries it with four bytes in front (RFC 8656 §12.4)
+		b = b[4:]
+		first, ok = dtlsRecords(b)
+	}
 	if !ok {
-		if isChannelData(v.up) { // TURN carries it with four bytes in front (RFC 8656 §12.4)
-			if first, ok = dtlsRecords(v.up[4:]); !ok {
-				return no
-			}
-		} else {
-			return no
-		}
+		return no
 	}
 	r.encrypted("DTLS")
 	t := &TLS{Version: dtlsVersion(first.version)}
@@ -22,13 +34,56 @@ func readDTLS(v *view, r *Result) state {
 		return final
 	}
 	r.encrypted("DTLS handshake seen")
-	if h, ok := dtlsHello(first.body); ok {
-		h.TLS.Version = dtlsVersion(first.version)
-		*t = h.TLS
-		r.name(h.ServerName, "sni")
-		return final
+	h, ok := dtlsHello(first.body)
+	if !ok {
+		h, ok = v.c.joinDTLS(b)
 	}
-	return yes
+	if !ok {
+		return yes
+	}
+	if h.TLS.Version != "1.3" {
+		h.TLS.Version = dtlsVersion(first.version)
+	}
+	*t = h.TLS
+	r.name(h.ServerName, "sni")
+	return final
+}
+
+// isDTLS13 knows the header of an encrypted record of DTLS 1.3 (RFC 9147 §4): three
+// bits, and little else in clear, so that it counts only where DTLS was seen before.
+func isDTLS13(b []byte) bool { return len(b) >= 18 && b[0]>>5 == 1 }
+
+// joinDTLS takes the pieces of a ClientHello in the datagram's records and returns
+// the hello once it is whole.
+func (c *Conversation) joinDTLS(b []byte) (Hello, bool) {
+	for len(b) >= 13+12 && b[0] == recHandshake {
+		n := 13 + int(binary.BigEndian.Uint16(b[11:]))
+		if n > len(b) {
+			break
+		}
+		piece := b[13:n]
+		b = b[n:]
+		if len(piece) < 12 || piece[0] != hsClientHello {
+			continue
+		}
+		size, off, got := size24(piece[1:]), size24(piece[6:]), size24(piece[9:])
+		if size > maxHello || got > len(piece)-12 || off+got > size {
+			continue
+		}
+		if c.dtls == nil || c.dtls.size != size || c.dtls.head[5] != piece[5] { // the hello that follows a cookie has another number
+			c.dtls = &dtlsTalk{size: size}
+			copy(c.dtls.head[:], piece)
+		}
+		c.dtls.msg.store(off, piece[12:12+got])
+	}
+	d := c.dtls
+	if d == nil || len(d.msg.bytes()) < d.size {
+		return Hello{}, false
+	}
+	whole := make([]byte, 12, 12+d.size) // type, size, number, offset 0, size
+	copy(whole, d.head[:6])
+	copy(whole[9:], d.head[1:4])
+	return dtlsHello(append(whole, d.msg.bytes()[:d.size]...))
 }
 
 type dtlsRecord struct {
@@ -41,6 +96,9 @@ type dtlsRecord struct {
 // dtlsRecords checks that records fill the datagram and returns the first.
 func dtlsRecords(b []byte) (first dtlsRecord, ok bool) {
 	for n := 0; len(b) > 0; n++ {
+		if n > 0 && isDTLS13(b) { // the rest of a first flight is encrypted
+			return first, true
+		}
 		if len(b) < 13 || b[0] < recChangeCipher || b[0] > 26 {
 			return first, false
 		}

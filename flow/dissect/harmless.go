@@ -7,67 +7,86 @@ const (
 
 // harmlessHosts are the hosts and paths that systems document, or plainly use,
 // for connectivity checks and certificate revocation. An empty path stands for
-// every path of a host that serves nothing else.
+// every path of a host that serves nothing else. Sorted by host: every clear request
+// is looked up here.
 var harmlessHosts = [...]struct{ host, path, why string }{
+	{"c.pki.goog", "", whyRevocation},
 	{"captive.apple.com", "", whyConnectivity},
-	{"www.apple.com", "/library/test", whyConnectivity},
-	{"connectivitycheck.gstatic.com", "", whyConnectivity},
-	{"connectivitycheck.android.com", "", whyConnectivity},
-	{"clients3.google.com", "/generate_204", whyConnectivity},
-	{"clients1.google.com", "/generate_204", whyConnectivity},
-	{"www.google.com", "/generate_204", whyConnectivity},
-	{"www.gstatic.com", "/generate_204", whyConnectivity},
-	{"play.googleapis.com", "/generate_204", whyConnectivity},
 	{"check.googlezip.net", "", whyConnectivity},
-	{"www.msftconnecttest.com", "", whyConnectivity},
-	{"ipv6.msftconnecttest.com", "", whyConnectivity},
-	{"www.msftncsi.com", "", whyConnectivity},
-	{"detectportal.firefox.com", "", whyConnectivity},
-	{"spectrum.s3.amazonaws.com", "/kindle-wifi/wifistub.html", whyConnectivity},
-	{"connectivity-check.ubuntu.com", "", whyConnectivity},
-	{"nmcheck.gnome.org", "", whyConnectivity},
-	{"fedoraproject.org", "/static/hotspot.txt", whyConnectivity},
-	{"network-test.debian.org", "", whyConnectivity},
-	{"connect.rom.miui.com", "/generate_204", whyConnectivity},
+	{"clients1.google.com", "/generate_204", whyConnectivity},
+	{"clients3.google.com", "/generate_204", whyConnectivity},
 	{"conn-service-eu-04.allawnos.com", "/generate204", whyConnectivity},
+	{"connect.rom.miui.com", "/generate_204", whyConnectivity},
+	{"connectivity-check.ubuntu.com", "", whyConnectivity},
+	{"connectivitycheck.android.com", "", whyConnectivity},
+	{"connectivitycheck.gstatic.com", "", whyConnectivity},
 	{"connectivitycheck.platform.hicloud.com", "", whyConnectivity},
-	{"ping.archlinux.org", "", whyConnectivity},
-
-	{"ocsp.apple.com", "", whyRevocation},
-	{"ocsp2.apple.com", "", whyRevocation},
 	{"crl.apple.com", "", whyRevocation},
-	{"ocsp.digicert.com", "", whyRevocation},
+	{"crl.entrust.net", "", whyRevocation},
+	{"crl.globalsign.com", "", whyRevocation},
+	{"crl.godaddy.com", "", whyRevocation},
+	{"crl.microsoft.com", "", whyRevocation},
+	{"crl.pki.goog", "", whyRevocation},
+	{"crl.rootca1.amazontrust.com", "", whyRevocation},
+	{"crl.sectigo.com", "", whyRevocation},
+	{"crl.verisign.com", "", whyRevocation},
 	{"crl3.digicert.com", "", whyRevocation},
 	{"crl4.digicert.com", "", whyRevocation},
-	{"status.geotrust.com", "", whyRevocation},
-	{"ocsp.pki.goog", "", whyRevocation},
+	{"detectportal.firefox.com", "", whyConnectivity},
+	{"fedoraproject.org", "/static/hotspot.txt", whyConnectivity},
+	{"ipv6.msftconnecttest.com", "", whyConnectivity},
+	{"isrg.trustid.ocsp.identrust.com", "", whyRevocation},
+	{"mscrl.microsoft.com", "", whyRevocation},
+	{"network-test.debian.org", "", whyConnectivity},
+	{"nmcheck.gnome.org", "", whyConnectivity},
 	{"o.pki.goog", "", whyRevocation},
-	{"c.pki.goog", "", whyRevocation},
-	{"crl.pki.goog", "", whyRevocation},
-	{"r3.o.lencr.org", "", whyRevocation},
+	{"ocsp.amazontrust.com", "", whyRevocation},
+	{"ocsp.apple.com", "", whyRevocation},
+	{"ocsp.comodoca.com", "", whyRevocation},
+	{"ocsp.digicert.com", "", whyRevocation},
+	{"ocsp.entrust.net", "", whyRevocation},
+	{"ocsp.globalsign.com", "", whyRevocation},
+	{"ocsp.godaddy.com", "", whyRevocation},
+	{"ocsp.msocsp.com", "", whyRevocation},
+	{"ocsp.pki.goog", "", whyRevocation},
+	{"ocsp.quovadisglobal.com", "", whyRevocation},
+	{"ocsp.rootca1.amazontrust.com", "", whyRevocation},
+	{"ocsp.sectigo.com", "", whyRevocation},
+	{"ocsp.starfieldtech.com", "", whyRevocation},
+	{"ocsp.usertrust.com", "", whyRevocation},
+	{"ocsp.verisign.com", "", whyRevocation},
+	{"ocsp2.apple.com", "", whyRevocation},
+	{"ocsp2.globalsign.com", "", whyRevocation},
+	{"oneocsp.microsoft.com", "", whyRevocation},
+	{"ping.archlinux.org", "", whyConnectivity},
+	{"play.googleapis.com", "/generate_204", whyConnectivity},
 	{"r10.o.lencr.org", "", whyRevocation},
 	{"r11.o.lencr.org", "", whyRevocation},
-	{"ocsp.sectigo.com", "", whyRevocation},
-	{"crl.sectigo.com", "", whyRevocation},
-	{"ocsp.usertrust.com", "", whyRevocation},
-	{"ocsp.comodoca.com", "", whyRevocation},
-	{"ocsp.globalsign.com", "", whyRevocation},
-	{"ocsp2.globalsign.com", "", whyRevocation},
-	{"crl.globalsign.com", "", whyRevocation},
-	{"ocsp.entrust.net", "", whyRevocation},
-	{"crl.entrust.net", "", whyRevocation},
-	{"ocsp.godaddy.com", "", whyRevocation},
-	{"crl.godaddy.com", "", whyRevocation},
-	{"ocsp.starfieldtech.com", "", whyRevocation},
-	{"ocsp.amazontrust.com", "", whyRevocation},
-	{"crl.rootca1.amazontrust.com", "", whyRevocation},
-	{"ocsp.rootca1.amazontrust.com", "", whyRevocation},
-	{"ocsp.msocsp.com", "", whyRevocation},
-	{"oneocsp.microsoft.com", "", whyRevocation},
-	{"crl.microsoft.com", "", whyRevocation},
-	{"mscrl.microsoft.com", "", whyRevocation},
-	{"ocsp.verisign.com", "", whyRevocation},
-	{"crl.verisign.com", "", whyRevocation},
-	{"isrg.trustid.ocsp.identrust.com", "", whyRevocation},
-	{"ocsp.quovadisglobal.com", "", whyRevocation},
+	{"r3.o.lencr.org", "", whyRevocation},
+	{"spectrum.s3.amazonaws.com", "/kindle-wifi/wifistub.html", whyConnectivity},
+	{"status.geotrust.com", "", whyRevocation},
+	{"www.apple.com", "/library/test", whyConnectivity},
+	{"www.google.com", "/generate_204", whyConnectivity},
+	{"www.gstatic.com", "/generate_204", whyConnectivity},
+	{"www.msftconnecttest.com", "", whyConnectivity},
+	{"www.msftncsi.com", "", whyConnectivity},
+}
+
+// harmlessHost says why a request to a host and path is harmless, or "".
+func harmlessHost(host, path string) string {
+	from, to := 0, len(harmlessHosts)
+	for from < to {
+		if mid := (from + to) / 2; harmlessHosts[mid].host < host {
+			from = mid + 1
+		} else {
+			to = mid
+		}
+	}
+	if from == len(harmlessHosts) || harmlessHosts[from].host != host {
+		return ""
+	}
+	if h := &harmlessHosts[from]; h.path == "" || h.path == path {
+		return h.why
+	}
+	return ""
 }

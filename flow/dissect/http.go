@@ -34,13 +34,56 @@ func readHTTP(v *view, r *Result) state {
 		return yes
 	}
 	readRequest(r, head, rest)
-	if r.App == "http" && r.Credentials == "" && formBody(head) && len(rest) < 512 && bodyMissing(head, rest) {
+	if bytes.HasPrefix(head, []byte("CONNECT ")) {
+		return v.tunnel(r, rest, "HTTP CONNECT")
+	}
+	if homeKit(r.Path, head) {
+		return pairing(r, req)
+	}
+	if r.App == "http" && r.Credentials == "" && head[0] != 'G' && textBody(head) && len(rest) < 512 && bodyMissing(head, rest) {
 		return yes // a form's password may follow in the next segment
 	}
 	if r.Credentials == "" {
 		r.Harmless, r.Reason = harmlessHTTP(r, head)
 	}
 	return final
+}
+
+// homeKit knows the paths by which a HomeKit controller and an accessory agree on
+// keys (HAP over IP).
+func homeKit(path string, head []byte) bool {
+	switch path {
+	case "POST /pair-setup", "POST /pair-verify", "POST /pair-pin-start", "POST /pairings":
+		return containsFold(head, "PAIRING+TLV8")
+	}
+	return false
+}
+
+// pairing judges a HomeKit talk: keys are agreed on in clear, as in TLS, and then
+// frames follow: two bytes of length, so much ciphertext, sixteen of a tag.
+func pairing(r *Result, up []byte) state {
+	r.App = "homekit"
+	r.harmless("HomeKit: agrees on keys in clear, as it must")
+	for startsRequest(up) == yes {
+		head, rest, whole := cutHead(up)
+		if !whole {
+			return yes
+		}
+		up = rest[min(contentLength(head), len(rest)):]
+	}
+	if len(up) < 2 {
+		return yes
+	}
+	n := int(up[0]) | int(up[1])<<8
+	if n == 0 || n > 1024 || len(up) < 2+n+16 {
+		return yes
+	}
+	if sealed := up[2 : 2+n+16]; len(sealed) >= 128 && judge(sealed) == looksRandom {
+		r.Harmless = false
+		r.encrypted("HomeKit: keys were agreed on, then encrypted frames followed")
+		return final
+	}
+	return yes
 }
 
 // onlyAnswer knows HTTP by its answer when the request was not captured.
@@ -128,6 +171,8 @@ func readRequest(r *Result, head, body []byte) {
 		target = target[:i]
 	}
 	r.Path = string(method) + " " + pathClass(target)
+	var ids idScan
+	ids.scan(target)
 	if host := absoluteHost(target); host != "" {
 		r.name(host, "host")
 	}
@@ -138,13 +183,26 @@ func readRequest(r *Result, head, body []byte) {
 				r.name(hostHeader(value), "host")
 			}
 		case equalFold(name, "authorization"), equalFold(name, "proxy-authorization"):
-			r.Credentials = authKind(value)
+			r.authorization("http", method, value)
 		case equalFold(name, "upgrade") && bytes.EqualFold(bytes.TrimSpace(value), []byte("websocket")):
 			r.Reason = "WebSocket without TLS: every word can be read on the way"
+		case len(name) > 2 && name[0]|0x20 == 'x' && name[1] == '-', equalFold(name, "cookie"), equalFold(name, "referer"), equalFold(name, "from"):
+			ids.header(name, value)
 		}
 	})
-	if r.Credentials == "" && formBody(head) && formPassword(body) {
-		r.Credentials = "http-form"
+	if len(body) > 0 {
+		ids.scan(body)
+	}
+	ids.into(r)
+	if _, query, ok := bytes.Cut(target, []byte("?")); ok && r.Credentials == "" {
+		if user, password, ok := formLogin(query); ok {
+			r.credential("http-query", user, password)
+		}
+	}
+	if r.Credentials == "" && len(body) > 0 && formBody(head) {
+		if user, password, ok := formLogin(body); ok {
+			r.credential("http-form", user, password)
+		}
 	}
 }
 
@@ -210,34 +268,22 @@ func pathClass(target []byte) string {
 	if i := bytes.IndexAny(target, "?#;"); i >= 0 {
 		target = target[:i]
 	}
-	end, slashes := len(target), 0
 	for i, c := range target {
-		if c == '/' {
-			if slashes++; slashes == 3 {
-				end = i
-				break
-			}
-		}
 		if c <= ' ' || c > '~' {
-			end = i
+			target = target[:i]
 			break
 		}
 	}
-	return string(target[:min(end, 64)])
-}
-
-// authKind names the scheme of an Authorization field, never its value.
-func authKind(value []byte) string {
-	scheme, _, _ := bytes.Cut(value, []byte(" "))
-	switch {
-	case equalFold(scheme, "basic"):
-		return "http-basic"
-	case equalFold(scheme, "digest"):
-		return "http-digest"
-	case equalFold(scheme, "bearer"):
-		return "http-bearer"
+	first, rest, more := bytes.Cut(target[1:], []byte("/"))
+	second, _, _ := bytes.Cut(rest, []byte("/"))
+	if telling(first) || telling(second) { // who, not what
+		return "/*"
 	}
-	return "http-authorization"
+	end := 1 + len(first)
+	if more {
+		end += 1 + len(second)
+	}
+	return string(target[:min(end, 64)])
 }
 
 func formBody(head []byte) bool {
@@ -251,8 +297,23 @@ func formBody(head []byte) bool {
 	return found
 }
 
+// textBody reports whether a body follows that could be read.
+func textBody(head []byte) bool {
+	found := false
+	_, fields, _ := bytes.Cut(head, []byte("\n"))
+	eachField(fields, func(name, value []byte) {
+		if equalFold(name, "content-type") {
+			found = containsFold(value, "FORM-URLENCODED") || containsFold(value, "JSON")
+		}
+	})
+	return found
+}
+
 // bodyMissing reports whether the announced body is not all there.
-func bodyMissing(head, body []byte) bool {
+func bodyMissing(head, body []byte) bool { return len(body) < contentLength(head) }
+
+// contentLength is the announced size of the body, or 0.
+func contentLength(head []byte) int {
 	want := 0
 	_, fields, _ := bytes.Cut(head, []byte("\n"))
 	eachField(fields, func(name, value []byte) {
@@ -264,33 +325,14 @@ func bodyMissing(head, body []byte) bool {
 			}
 		}
 	})
-	return len(body) < want
-}
-
-// formPassword reports a password field with a value in a form's body.
-func formPassword(body []byte) bool {
-	for len(body) > 0 {
-		pair, rest, _ := bytes.Cut(body, []byte("&"))
-		body = rest
-		key, value, _ := bytes.Cut(pair, []byte("="))
-		if len(value) == 0 {
-			continue
-		}
-		switch string(bytes.ToLower(key[:min(len(key), 32)])) {
-		case "password", "passwd", "pass", "pwd", "passphrase", "user_password", "userpassword", "login_password":
-			return true
-		}
-	}
-	return false
+	return want
 }
 
 // harmlessHTTP knows requests that have to be clear and say little: whether a
 // certificate was revoked, whether there is an internet.
 func harmlessHTTP(r *Result, head []byte) (bool, string) {
-	for _, h := range harmlessHosts {
-		if r.ServerName == h.host && (h.path == "" || pathOf(r.Path) == h.path) {
-			return true, h.why
-		}
+	if why := harmlessHost(r.ServerName, pathOf(r.Path)); why != "" {
+		return true, why
 	}
 	line, fields, _ := bytes.Cut(head, []byte("\n"))
 	_, target, _ := bytes.Cut(line, []byte(" "))

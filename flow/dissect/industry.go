@@ -29,12 +29,31 @@ func modbusFrames(b []byte) bool {
 
 // readDNP3 knows DNP3 by its start bytes (IEEE 1815).
 func readDNP3(v *view, r *Result) state {
-	ok := func(b []byte) bool { return len(b) >= 10 && b[0] == 0x05 && b[1] == 0x64 && b[2] >= 5 }
+	ok := func(b []byte) bool {
+		return len(b) >= 10 && b[0] == 0x05 && b[1] == 0x64 && b[2] >= 5 &&
+			(v.port(20000) || crcDNP(b[:8]) == binary.LittleEndian.Uint16(b[8:]))
+	}
 	if !ok(v.up) && !ok(v.down) {
 		return no
 	}
 	r.readable("DNP3: no protection by design")
 	return final
+}
+
+// crcDNP is the checksum behind a DNP3 header: two start bytes alone come by chance.
+func crcDNP(b []byte) uint16 {
+	crc := uint16(0)
+	for _, c := range b {
+		crc ^= uint16(c)
+		for range 8 {
+			if crc&1 != 0 {
+				crc = crc>>1 ^ 0xa6bc
+			} else {
+				crc >>= 1
+			}
+		}
+	}
+	return ^crc
 }
 
 // readBACnet knows BACnet/IP (annex J) by type, function and length.
@@ -50,7 +69,11 @@ func readBACnet(v *view, r *Result) state {
 // readKNX knows KNXnet/IP by its header.
 func readKNX(v *view, r *Result) state {
 	b := v.up
-	if len(b) < 6 || b[0] != 0x06 || b[1] != 0x10 || int(binary.BigEndian.Uint16(b[4:])) != len(b) {
+	if len(b) < 6 || b[0] != 0x06 || b[1] != 0x10 {
+		return no
+	}
+	n := int(binary.BigEndian.Uint16(b[4:]))
+	if n < 6 || n > len(b) || n < len(b) && !(v.c.proto == 6 && v.port(3671)) { // over TCP one follows another
 		return no
 	}
 	if b[2] == 0x09 { // KNX IP Secure

@@ -42,17 +42,34 @@ func readDHCP(v *view, r *Result) state {
 
 // readDHCPv6 knows DHCPv6 (RFC 9915) on its ports.
 func readDHCPv6(v *view, r *Result) state {
-	if !(v.port(546) || v.port(547)) || len(v.up) < 4 || v.up[0] == 0 || v.up[0] > 36 {
+	b := v.up
+	if !(v.port(546) || v.port(547)) {
+		// Elsewhere a client's message must be whole, and say by which number it is known (option 1).
+		if len(b) < 14 || b[0] == 0 || b[0] > 11 || b[4] != 0 || b[5] != 1 || b[6] != 0 || b[7] < 6 || b[8] != 0 || b[9] == 0 || b[9] > 4 || !optionsFit(b[4:]) {
+			return no
+		}
+	} else if len(b) < 4 || b[0] == 0 || b[0] > 36 {
 		return no
 	}
 	r.harmless("asks for an address within the house")
 	return final
 }
 
-// readNTP knows NTP (RFC 5905) on its port.
+// optionsFit reports whether options of two bytes each for code and length fill b.
+func optionsFit(b []byte) bool {
+	r := reader{b: b}
+	for len(r.b) > 0 && !r.bad {
+		r.u16()
+		r.vec16()
+	}
+	return !r.bad
+}
+
+// readNTP knows NTP (RFC 5905) on its port, elsewhere a client's question of the
+// simplest form.
 func readNTP(v *view, r *Result) state {
 	b := v.up
-	if !v.port(123) || len(b) < 12 {
+	if len(b) < 12 || !v.port(123) && (len(b) != 48 || !bareNTP(b)) {
 		return no
 	}
 	version, mode := b[0]>>3&7, b[0]&7
@@ -61,6 +78,20 @@ func readNTP(v *view, r *Result) state {
 	}
 	r.harmless("asks for the time")
 	return final
+}
+
+// bareNTP is a client's message in which only versions, poll, precision and the time
+// of sending stand.
+func bareNTP(b []byte) bool {
+	if b[0]&7 != 3 || b[0]>>3&7 < 3 || b[1] != 0 {
+		return false
+	}
+	for _, c := range b[12:40] {
+		if c != 0 {
+			return false
+		}
+	}
+	return binary.BigEndian.Uint64(b[40:]) != 0
 }
 
 // readSSDP knows SSDP, UPnP's discovery: HTTP in datagrams.
@@ -162,12 +193,16 @@ func readSNMP(v *view, r *Result) state {
 		if b.u8() != 4 {
 			return no
 		}
-		b.take(b.berLength())
+		community := b.take(b.berLength())
 		if pdu := b.u8(); b.bad || pdu < 0xa0 || pdu > 0xa8 {
 			return no
 		}
 		r.readable("SNMP: readings and the community, which is its password, in clear")
 		r.Credentials = "snmp-community"
+		switch string(community) {
+		case "public", "private", "ILMI", "cable-docsis":
+			r.expose().Default = true
+		}
 	case 3:
 		if b.u8() != 0x30 {
 			return no
@@ -221,10 +256,11 @@ func readRADIUS(v *view, r *Result) state {
 	return final
 }
 
-// readCoAP knows CoAP (RFC 7252 §3) on its port.
+// readCoAP knows CoAP (RFC 7252 §3) on its port, elsewhere a request that has to be
+// acknowledged and whose options are whole and name a path.
 func readCoAP(v *view, r *Result) state {
 	b := v.up
-	if !v.port(5683) || len(b) < 4 || b[0]>>6 != 1 || b[0]&0x0f > 8 {
+	if len(b) < 4 || b[0]>>6 != 1 || b[0]&0x0f > 8 || !v.port(5683) && (b[0]>>4 != 4 || b[1] == 0 || b[1] > 4 || !coapPath(b[4:], int(b[0]&0x0f))) {
 		return no
 	}
 	class, detail := b[1]>>5, b[1]&0x1f
@@ -233,7 +269,64 @@ func readCoAP(v *view, r *Result) state {
 	}
 	r.readable("CoAP without DTLS")
 	r.name(coapHost(b[4:], int(b[0]&0x0f)), "host")
+	var ids idScan
+	ids.scan(b[4:])
+	ids.into(r)
 	return final
+}
+
+// coapPath reports whether b is a token and ordered options, one of which is a
+// readable Uri-Path (RFC 7252 §5.10).
+func coapPath(b []byte, token int) bool {
+	r := reader{b: b}
+	r.take(token)
+	number, path := 0, false
+	for len(r.b) > 0 && r.b[0] != 0xff {
+		head := r.u8()
+		delta, size := head>>4, head&0x0f
+		if delta > 13 || size > 13 {
+			return false
+		}
+		if delta == 13 {
+			delta += r.u8()
+		}
+		if size == 13 {
+			size += r.u8()
+		}
+		value := r.take(size)
+		number += delta
+		if r.bad || number == 0 || number > 60 {
+			return false
+		}
+		if number == 11 {
+			if !looksReadable(value) {
+				return false
+			}
+			path = path || len(value) >= 2
+		}
+	}
+	return path && !r.bad
+}
+
+// readMQTTSN knows MQTT for sensor networks (MQTT-SN 1.2 §5): a length that fits and
+// a CONNECT; on its ports any message.
+func readMQTTSN(v *view, r *Result) state {
+	b := v.up
+	if len(b) < 2 || int(b[0]) != len(b) {
+		return no
+	}
+	connect := b[1] == 0x04 && len(b) > 6 && b[2]&^0x0c == 0 && b[3] == 1 && looksReadable(b[6:])
+	if port := v.port(1883) || v.port(1884) || v.port(10000) || v.port(2442); !connect && !(port && b[1] <= 0x1d) {
+		return no
+	}
+	r.readable("MQTT-SN: topics and messages can be read on the way")
+	if connect {
+		var ids idScan
+		ids.scan(b[6:])
+		ids.into(r)
+		return final
+	}
+	return yes
 }
 
 // coapHost is the Uri-Host option (RFC 7252 §5.10.1), which comes third at most.

@@ -24,20 +24,28 @@ func upgrade(v *view, r *Result, asked bool, clear string) state {
 		r.readable(clear + "; it asked for TLS, but none was seen to follow")
 		return yes
 	}
-	server := false
+	server, waiting := false, false
 	if i := serverHelloIn(v.down); i >= 0 {
 		if msg, got := handshakeMessage(v.down[i:], hsServerHello); got == Complete {
 			server = h.TLS.parseServerHello(msg)
 		}
+		if server && before13(h.TLS.Version) {
+			der, got := serverCertificate(v.down[i:])
+			waiting = got == NeedMore && !v.c.dir[0].full() && !v.c.dir[1].full()
+			if got == Complete {
+				h.TLS.Cert = readCertificate(der, h.ServerName, v.c.at)
+			}
+		}
 	}
 	t := h.TLS
+	t.nameWeak()
 	r.TLS = &t
 	r.name(h.ServerName, "sni")
 	r.encrypted("began readable, then changed to TLS")
 	if nullCipher(t.Cipher) && server {
 		r.Protection = flow.Readable
 	}
-	if st == Complete && server {
+	if st == Complete && server && !waiting {
 		return final
 	}
 	return yes
@@ -115,6 +123,10 @@ func readSMTP(v *view, r *Result) state {
 			r.Credentials = "smtp-password"
 		}
 	})
+	if r.Credentials != "" {
+		user, password := saslLogin(v.up, "AUTH", false)
+		r.credential("smtp-password", user, password)
+	}
 	return upgrade(v, r, asked, "SMTP: mail without TLS")
 }
 
@@ -130,10 +142,14 @@ func readFTP(v *view, r *Result) state {
 		return no
 	}
 	asked := false
+	var user []byte
 	eachLine(v.up, func(line []byte) {
 		asked = asked || words(line, "AUTH TLS", "AUTH SSL", "AUTH TLS-C")
-		if word(line, "PASS") {
-			r.Credentials = "ftp-password"
+		switch {
+		case word(line, "USER"):
+			user = after(line, "USER")
+		case word(line, "PASS") && !equalFold(user, "anonymous") && !equalFold(user, "ftp"): // who has no secret tells none
+			r.credential("ftp-password", user, after(line, "PASS"))
 		}
 	})
 	return upgrade(v, r, asked, "FTP: names, passwords and listings in clear")
@@ -147,10 +163,17 @@ func readPOP3(v *view, r *Result) state {
 		return no
 	}
 	asked := false
+	var user []byte
 	eachLine(v.up, func(line []byte) {
 		asked = asked || word(line, "STLS")
-		if words(line, "PASS", "AUTH PLAIN", "AUTH LOGIN") {
-			r.Credentials = "pop3-password"
+		switch {
+		case word(line, "USER"):
+			user = after(line, "USER")
+		case word(line, "PASS"):
+			r.credential("pop3-password", user, after(line, "PASS"))
+		case words(line, "AUTH PLAIN", "AUTH LOGIN"):
+			user, password := saslLogin(v.up, "AUTH", false)
+			r.credential("pop3-password", user, password)
 		}
 	})
 	return upgrade(v, r, asked, "POP3: mail without TLS")
@@ -167,8 +190,13 @@ func readIMAP(v *view, r *Result) state {
 	eachLine(v.up, func(line []byte) {
 		_, command, _ := bytes.Cut(line, []byte(" "))
 		asked = asked || word(command, "STARTTLS")
-		if words(command, "LOGIN", "AUTHENTICATE PLAIN", "AUTHENTICATE LOGIN") {
-			r.Credentials = "imap-password"
+		switch {
+		case word(command, "LOGIN"):
+			user, password, _ := bytes.Cut(after(command, "LOGIN"), []byte(" "))
+			r.credential("imap-password", bytes.Trim(user, `"`), bytes.Trim(password, `"`))
+		case words(command, "AUTHENTICATE PLAIN", "AUTHENTICATE LOGIN"):
+			user, password := saslLogin(v.up, "AUTHENTICATE", true)
+			r.credential("imap-password", user, password)
 		}
 	})
 	return upgrade(v, r, asked, "IMAP: mail without TLS")

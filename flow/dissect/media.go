@@ -5,14 +5,16 @@ import (
 	"encoding/binary"
 )
 
-// textRequest is the head of an RTSP or SIP request: method, target, version.
-func textRequest(b []byte, version string) (target, fields []byte, ok bool) {
-	line, fields, whole := bytes.Cut(b, []byte("\n"))
-	if !whole || len(line) > 1024 {
+// textRequest is the head of an RTSP or SIP request: method, target, version. protocol
+// is as in " SIP/"; 1.0 and 2.0 of it are read.
+func textRequest(b []byte, protocol string) (target, fields []byte, ok bool) {
+	end := bytes.IndexByte(b, '\n')
+	if end < 0 || end > 1025 {
 		return nil, nil, false
 	}
-	line = bytes.TrimSuffix(line, []byte("\r"))
-	if !bytes.HasSuffix(line, []byte(version)) {
+	line, fields := bytes.TrimSuffix(b[:end], []byte("\r")), b[end+1:]
+	at := len(line) - len(protocol) - len("1.0")
+	if at < 0 || string(line[at:at+len(protocol)]) != protocol || string(line[len(line)-2:]) != ".0" {
 		return nil, nil, false
 	}
 	_, rest, ok := bytes.Cut(line, []byte(" "))
@@ -22,10 +24,7 @@ func textRequest(b []byte, version string) (target, fields []byte, ok bool) {
 
 // readRTSP knows RTSP (RFC 7826, 2326) by request or status line.
 func readRTSP(v *view, r *Result) state {
-	target, fields, ok := textRequest(v.up, " RTSP/1.0")
-	if !ok {
-		target, fields, ok = textRequest(v.up, " RTSP/2.0")
-	}
+	target, fields, ok := textRequest(v.up, " RTSP/")
 	if !ok && !v.prefix("RTSP/1.0 ") && !v.prefix("RTSP/2.0 ") {
 		return no
 	}
@@ -35,12 +34,36 @@ func readRTSP(v *view, r *Result) state {
 			rest = rest[:i]
 		}
 		if i := bytes.LastIndexByte(rest, '@'); i >= 0 {
+			user, password, _ := bytes.Cut(rest[:i], []byte(":"))
+			r.credential("rtsp-url", user, password)
 			rest = rest[i+1:]
-			r.Credentials = "rtsp-url"
 		}
 		r.name(hostHeader(rest), "host")
 	}
-	for ; ok && len(fields) > 0; _, fields, ok = textRequestAfter(fields, r) {
+	if ok {
+		method, _, _ := bytes.Cut(v.up, []byte(" "))
+		eachField(fields, func(name, value []byte) {
+			if equalFold(name, "authorization") {
+				r.authorization("rtsp", method, value)
+			}
+		})
+	}
+	if r.Credentials == "" { // a camera asks for them only after the first request
+		rest := v.up
+		for n := 0; n < 8; n++ {
+			_, next, whole := bytes.Cut(rest, []byte("\r\n\r\n"))
+			if !whole {
+				break
+			}
+			rest = next
+			method, _, _ := bytes.Cut(rest, []byte(" "))
+			head, _, _ := cutHead(rest)
+			eachField(head, func(name, value []byte) {
+				if equalFold(name, "authorization") {
+					r.authorization("rtsp", method, value)
+				}
+			})
+		}
 	}
 	if r.Credentials != "" {
 		return final
@@ -48,23 +71,9 @@ func readRTSP(v *view, r *Result) state {
 	return yes
 }
 
-// textRequestAfter notes credentials in one header line and moves behind it.
-func textRequestAfter(fields []byte, r *Result) (line, rest []byte, ok bool) {
-	line, rest, ok = bytes.Cut(fields, []byte("\n"))
-	if name, value, found := bytes.Cut(line, []byte(":")); found && equalFold(name, "authorization") {
-		switch kind := authKind(bytes.TrimSpace(value)); kind {
-		case "http-basic":
-			r.Credentials = "rtsp-basic"
-		case "http-digest":
-			r.Credentials = "rtsp-digest"
-		}
-	}
-	return line, rest, ok
-}
-
 // readSIP knows SIP (RFC 3261) by request or status line.
 func readSIP(v *view, r *Result) state {
-	target, _, ok := textRequest(v.up, " SIP/2.0")
+	target, _, ok := textRequest(v.up, " SIP/")
 	ok = ok && (bytes.HasPrefix(target, []byte("sip")) || bytes.HasPrefix(target, []byte("tel:")))
 	if !ok && !v.prefix("SIP/2.0 ") {
 		return no
@@ -120,4 +129,76 @@ func readSTUN(v *view, r *Result) state {
 	}
 	r.harmless("STUN: finds a way for a call, and carries none of it")
 	return yes
+}
+
+// rtpTrace is the last packet of one direction that looked like RTP.
+type rtpTrace struct {
+	source uint32
+	seq    uint16
+	kind   byte // with the top bit, so that zero stands for none
+}
+
+// readRTP knows RTP (RFC 3550 §5.1) by two packets of one source with rising
+// numbers, for one header alone is any bytes; RTCP (§6.1) by reports that fill the
+// datagram.
+func readRTP(v *view, r *Result) state {
+	b := v.up
+	if b[0]>>6 != 2 { // a datagram is never empty
+		return no
+	}
+	if isRTCP(b) {
+		r.App = "rtcp"
+		r.readable("RTCP: reports about a call or a picture in clear")
+		return yes
+	}
+	at, ok := rtpPayload(b)
+	if !ok {
+		return no
+	}
+	now := rtpTrace{binary.BigEndian.Uint32(b[8:]), binary.BigEndian.Uint16(b[2:]), b[1] | 0x80}
+	last := v.c.rtp[v.dir]
+	v.c.rtp[v.dir] = now
+	if step := now.seq - last.seq; last.kind != now.kind || last.source != now.source || step == 0 || step > 32 {
+		return no
+	}
+	r.cannotTell("RTP: sound or picture; nothing in its packets says whether they are encrypted (SRTP)")
+	if judge(b[at:]) == looksStructured {
+		r.readable("RTP: sound or picture in clear")
+	}
+	return final
+}
+
+// rtpPayload is where the payload of what may be an RTP packet begins.
+func rtpPayload(b []byte) (int, bool) {
+	if len(b) < 12 || b[0]>>6 != 2 {
+		return 0, false
+	}
+	if kind := b[1] & 0x7f; kind > 34 && kind < 96 { // not assigned (RFC 3551 §6), or RTCP's
+		return 0, false
+	}
+	at := 12 + 4*int(b[0]&0x0f)
+	if b[0]&0x10 != 0 { // a header extension
+		if len(b) < at+4 {
+			return 0, false
+		}
+		at += 4 + 4*int(binary.BigEndian.Uint16(b[at+2:]))
+	}
+	return at, at < len(b)
+}
+
+func isRTCP(b []byte) bool {
+	if len(b) < 8 || b[1] != 200 && b[1] != 201 { // a compound begins with a report
+		return false
+	}
+	for len(b) > 0 {
+		if len(b) < 4 || b[0]>>6 != 2 || b[1] < 192 || b[1] > 213 {
+			return false
+		}
+		n := 4 + 4*int(binary.BigEndian.Uint16(b[2:]))
+		if n > len(b) {
+			return false
+		}
+		b = b[n:]
+	}
+	return true
 }

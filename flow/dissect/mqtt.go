@@ -1,6 +1,9 @@
 package dissect
 
-import "encoding/binary"
+import (
+	"bytes"
+	"encoding/binary"
+)
 
 // readMQTT knows MQTT by its CONNECT packet: type 1, remaining length, protocol
 // name "MQTT" (3.1.1 §3.1.2.1, 5.0) or "MQIsdp" (3.1).
@@ -43,12 +46,48 @@ func mqttConnect(b []byte, r *Result) state {
 		return no
 	}
 	r.readable("MQTT without TLS: topics and messages can be read on the way")
-	if flags&0x40 != 0 {
-		r.Credentials = "mqtt-password"
-	} else if flags&0x80 != 0 {
-		r.Credentials = "mqtt-user"
+	var ids idScan
+	ids.scan(b[1+n:])
+	client := mqttLogin(&body, level&0x7f, flags, r)
+	if telling(client) && !bytes.ContainsAny(client, ":@%=") { // those were found by their form
+		ids.note(idDevice)
 	}
+	ids.into(r)
 	return final
+}
+
+// mqttLogin reads who signs in from what follows a CONNECT's flags, and returns
+// the client's identifier.
+func mqttLogin(body *reader, level, flags int, r *Result) (client []byte) {
+	properties := func() {
+		if level == 5 {
+			size, n := mqttLength(body.b)
+			body.take(n)
+			body.take(size)
+		}
+	}
+	body.u16() // keep alive
+	properties()
+	client = body.vec16()
+	if flags&0x04 != 0 {
+		properties()
+		body.vec16() // will topic
+		body.vec16() // and message
+	}
+	var user, password []byte
+	if flags&0x80 != 0 {
+		user = body.vec16()
+	}
+	switch {
+	case flags&0x40 != 0:
+		if password = body.vec16(); body.bad {
+			password = nil
+		}
+		r.credential("mqtt-password", user, password)
+	case flags&0x80 != 0:
+		r.credential("mqtt-user", user, nil)
+	}
+	return client
 }
 
 // mqttLength reads a variable byte integer; n is 0 when it is cut or too long.

@@ -26,6 +26,12 @@ func (r *Result) encrypted(reason string)  { r.Protection, r.Reason = flow.Encry
 func (r *Result) cannotTell(reason string) { r.Protection, r.Reason = flow.CannotTell, reason }
 func (r *Result) harmless(reason string)   { r.readable(reason); r.Harmless = true }
 
+// touched reports whether a recogniser wrote anything but the protocol; asking is
+// cheaper than wiping after each.
+func (r *Result) touched() bool {
+	return r.Reason != "" || r.ServerName != "" || r.Credentials != "" || r.Path != "" || r.TLS != nil || r.Exposure != nil || r.Harmless
+}
+
 // discovery judges the search for neighbours: harmless as long as it stays in the house.
 func (v *view) discovery(r *Result, what string) {
 	if v.c.local {
@@ -68,10 +74,12 @@ var tcpRecognisers = [...]recogniser{
 	{"postgres", readPostgres},
 	{"mysql", readMySQL},
 	{"ldap", readLDAP},
+	{"tds", readTDS},
 	{"rdp", readRDP},
 	{"openvpn", readOpenVPN},
 	{"socks", readSOCKS},
 	{"rtmp", readRTMP},
+	{"knx", readKNX},
 	{"modbus", readModbus},
 	{"dns", readDNSStream},
 	{"kerberos", readKerberos},
@@ -87,6 +95,7 @@ var udpRecognisers = [...]recogniser{
 	{"ssdp", readSSDP},
 	{"ntp", readNTP},
 	{"dns", readDNS},
+	{"rtp", readRTP},
 	{"netbios", readNetBIOS},
 	{"dhcpv6", readDHCPv6},
 	{"ipsec", readIPsec},
@@ -104,6 +113,7 @@ var udpRecognisers = [...]recogniser{
 	{"radius", readRADIUS},
 	{"dnp3", readDNP3},
 	{"coap", readCoAP},
+	{"mqtt-sn", readMQTTSN},
 	{"tftp", readTFTP},
 	{"nat-pmp", readPortMapping},
 	{"ws-discovery", readWSDiscovery},

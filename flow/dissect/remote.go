@@ -30,7 +30,37 @@ func readTelnet(v *view, r *Result) state {
 		}
 	}
 	r.readable("Telnet: everything typed, passwords too, in clear")
-	return final
+	if bytes.Contains(v.down, []byte("assword")) {
+		if user, password, ok := telnetLogin(v.up); ok {
+			r.credential("telnet-password", user, password)
+			return final
+		}
+	}
+	return yes
+}
+
+// telnetLogin is the first two lines typed, without the options between (RFC 854).
+func telnetLogin(up []byte) (user, password []byte, ok bool) {
+	typed := make([]byte, 0, 128)
+	for i := 0; i < len(up) && len(typed) < cap(typed); i++ {
+		switch {
+		case up[i] != 0xff:
+			typed = append(typed, up[i])
+		case i+1 < len(up) && up[i+1] == 0xfa: // an option's parameters, up to their end
+			end := bytes.Index(up[i:], []byte{0xff, 0xf0})
+			if end < 0 {
+				return nil, nil, false
+			}
+			i += end + 1
+		case i+1 < len(up) && up[i+1] >= 0xfb:
+			i += 2
+		default:
+			i++
+		}
+	}
+	user, rest, ok1 := bytes.Cut(typed, []byte("\r"))
+	password, _, ok2 := bytes.Cut(bytes.TrimLeft(rest, "\x00\n"), []byte("\r"))
+	return user, password, ok1 && ok2
 }
 
 func telnetOption(b []byte) bool {
@@ -122,7 +152,23 @@ func readSOCKS(v *view, r *Result) state {
 		return no
 	}
 	r.readable("SOCKS: the proxy's clients, and what they do not encrypt themselves, in clear")
-	return yes
+	return v.tunnel(r, up, "SOCKS")
+}
+
+// tunnel looks at what a client sends through a proxy. Where it goes is readable, so
+// the flow is, whatever is inside; that it is TLS is said.
+func (v *view) tunnel(r *Result, b []byte, through string) state {
+	at := helloIn(b)
+	if at < 0 {
+		return yes
+	}
+	h, st := ParseClientHello(b[at:])
+	if st != Complete {
+		return yes
+	}
+	r.TLS = &h.TLS
+	r.Reason = through + ": where it goes is readable, what it carries is TLS"
+	return final
 }
 
 func methods(b []byte) bool {

@@ -14,6 +14,8 @@ type Result struct {
 	// Credentials says which kind of credential travelled readable ("http-basic",
 	// "mqtt-password", …), never the credential itself.
 	Credentials string
+	// Exposure is what else of a person could be read; nil when nothing was seen.
+	Exposure *Exposure
 	// Path is the first HTTP request's method and path class ("GET /api"), cut
 	// at the query, at most two segments; for the proxy's rules and the page.
 	Path string
@@ -27,6 +29,23 @@ type TLS struct {
 	Cipher      uint16   // negotiated; 0 when not seen
 	ECH         bool     // encrypted_client_hello offered and the name is the outer one
 	ECHOffered  bool     // the extension was there, which may be GREASE beside the real name
-	Retried     bool     // the server asked for a second hello (HelloRetryRequest)
-	Hello       bool     // a ClientHello was read
+	// ECHSealed reports that the extension has the form of a real one; false where it
+	// was offered says GREASE. ECHConfig is then the number of the server's key: the
+	// same in several hellos for one name speaks for a real one, GREASE draws it anew.
+	ECHSealed bool
+	ECHConfig uint8
+	Retried   bool // the server asked for a second hello (HelloRetryRequest)
+	Hello     bool // a ClientHello was read
+	// Offered is what the client was ready for, whatever was then chosen.
+	Offered Offer
+	// Weak names for a person what is weak in what was chosen, and wrong with the
+	// server's certificate; nil when nothing is, or when no answer was seen.
+	Weak []string
+	Cert *Cert // the server's, up to TLS 1.2 and when it was captured
+}
+
+// Offer is what a ClientHello is ready for.
+type Offer struct {
+	Version string   // the highest: "1.3", "1.2", …; "" when no hello was read
+	Weak    Weakness // of any version or cipher in it
 }

@@ -16,6 +16,7 @@ type stream struct {
 	base     uint32 // sequence number of the first byte
 	started  bool   // base is known
 	anchored bool   // base is certain, for the SYN was seen
+	moved    bool   // something came from before what was taken for the start
 	muted    bool   // nothing more is wanted of this direction
 	packets  int    // packets with payload seen
 	held     assembly
@@ -50,7 +51,7 @@ func (s *stream) add(seq uint32, b []byte) bool {
 		if -off > maxStream || !s.held.shift(-off) {
 			return false
 		}
-		s.base, off = seq, 0
+		s.base, off, s.moved = seq, 0, true
 	}
 	if off == 0 && s.lent == nil && len(s.held.spans) == 0 && len(b) <= maxStream {
 		s.lent = b

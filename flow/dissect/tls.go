@@ -3,6 +3,7 @@ package dissect
 import (
 	"encoding/binary"
 	"fmt"
+	"strings"
 
 	"github.com/netcurtain/netcurtain/flow"
 )
@@ -35,8 +36,11 @@ type Hello struct {
 }
 
 // Result is the judgement that the hello alone allows: encrypted, by this name.
-func (h Hello) Result() Result {
+func (h Hello) Result() Result { return h.result() }
+
+func (h *Hello) result() Result {
 	t := h.TLS
+	t.nameWeak()
 	r := Result{App: "tls", Protection: flow.Encrypted, TLS: &t}
 	if h.ServerName != "" {
 		r.ServerName, r.NameFrom = h.ServerName, "sni"
@@ -74,8 +78,8 @@ const maxHello = 15 << 10
 // or an SSLv2-compatible one (RFC 5246 §E.2). It answers NeedMore while b is a
 // beginning of one, and keeps no reference to b.
 func ParseClientHello(b []byte) (Hello, Status) {
-	if h, st := parseSSLv2Hello(b); st != NotTLS {
-		return h, st
+	if len(b) > 0 && b[0]&0x80 != 0 {
+		return parseSSLv2Hello(b)
 	}
 	msg, st := handshakeMessage(b, hsClientHello)
 	if st != Complete {
@@ -179,7 +183,7 @@ func parseHello(msg []byte) (Hello, Status) {
 	version := r.u16()
 	r.take(32) // random
 	r.vec8()   // session
-	r.vec16()  // cipher suites
+	suites := r.vec16()
 	r.vec8()   // compression
 	if r.bad { // no stricter than servers are, or the odd hello would pass nameless
 		return Hello{}, NotTLS
@@ -199,6 +203,19 @@ func parseHello(msg []byte) (Hello, Status) {
 		}
 		h.TLS.Version = "1.2" // what a server answers to a number it does not know
 	}
+	weak := Weakness(0)
+	if h.TLS.Version != "1.3" && weakVersion(h.TLS.Version) {
+		weak = WeakVersion
+	}
+	for i := 0; i+1 < len(suites); i += 2 {
+		switch suites[i] {
+		case 0x00:
+			weak |= weakOld[suites[i+1]]
+		case 0xc0:
+			weak |= weakCurves[suites[i+1]]
+		}
+	}
+	h.TLS.Offered = Offer{h.TLS.Version, weak}
 	return h, Complete
 }
 
@@ -258,14 +275,38 @@ func (h *Hello) extension(id int, body []byte) {
 		}
 	case extECH:
 		h.TLS.ECHOffered = true
+		h.TLS.ECHConfig, h.TLS.ECHSealed = sealedECH(body)
 		h.settleECH()
 	}
+}
+
+// sealedECH reports whether an encrypted_client_hello is one that a client could
+// have sealed (RFC 9849 §5): an outer one, with suites of HPKE that are in use, a
+// key of their size and room for an inner hello. GREASE of the better clients
+// passes too; what does not is GREASE or a test. config is the number of the key
+// that the server published.
+func sealedECH(body []byte) (config uint8, ok bool) {
+	r := reader{b: body}
+	outer, kdf, aead := r.u8() == 0, r.u16(), r.u16()
+	config = uint8(r.u8())
+	key, payload := r.vec16(), r.vec16()
+	if r.bad || len(r.b) > 0 || !outer || kdf < 1 || kdf > 3 || aead < 1 || aead > 3 {
+		return 0, false
+	}
+	switch len(key) {
+	case 32, 56, 65, 97, 133: // X25519, X448, P-256, P-384, P-521 (RFC 9180 §7.1)
+	default:
+		return 0, false
+	}
+	const tag, smallest = 16, 32 + 2 + 1 + 4 + 2 // random, version and the shortest lists
+	return config, len(payload) >= smallest+tag
 }
 
 // settleECH decides whether the name is an outer one. The extension alone does
 // not say so: browsers send it as GREASE beside the real name (RFC 9849 §6.2),
 // built so that nobody on the way can tell. The outer name can be told when it is
-// one that client-facing servers are known to publish.
+// one that client-facing servers are known to publish; who sees several hellos can
+// tell by ECHConfig.
 func (h *Hello) settleECH() {
 	if !h.TLS.ECHOffered {
 		return
@@ -317,6 +358,8 @@ func normalVersion(v int) int {
 	switch {
 	case v>>8 == 0x7f, v>>8 == 0xfb: // drafts; facebook's fork of draft 23
 		return 0x0304
+	case v == 0xfefc: // DTLS counts downwards (RFC 9147 §5.3)
+		return 0x0304
 	case v>>8 == 3 && v <= 0x0304, v == 0x0002:
 		return v
 	}
@@ -367,7 +410,7 @@ func parseSSLv2Hello(b []byte) (Hello, Status) {
 	if len(b) < 2+size {
 		return Hello{}, NeedMore
 	}
-	return Hello{TLS: TLS{Hello: true, Version: versionName(version)}}, Complete
+	return Hello{TLS: TLS{Hello: true, Version: versionName(version), Offered: Offer{versionName(version), WeakVersion}}}, Complete
 }
 
 // helloRetry is the random by which a ServerHello is a HelloRetryRequest: the
@@ -410,10 +453,8 @@ func tlsReason(t *TLS) string {
 	switch {
 	case t.Cipher != 0 && nullCipher(t.Cipher):
 		return "the handshake chose a cipher that does not encrypt"
-	case t.Cipher != 0 && weakVersion(t.Version):
-		return "TLS handshake seen; its version (" + t.Version + ") is outdated"
-	case t.Cipher != 0 && weakCipher(t.Cipher):
-		return "TLS handshake seen; its cipher is weak"
+	case len(t.Weak) > 0:
+		return "TLS handshake seen, but " + strings.Join(t.Weak, ", ")
 	case t.ECH:
 		return "TLS handshake seen; the name in it is only the outer one"
 	case t.Hello || t.Cipher != 0:
@@ -422,38 +463,27 @@ func tlsReason(t *TLS) string {
 	return "TLS records seen"
 }
 
+// nameWeak names what is weak in what the server chose and showed.
+func (t *TLS) nameWeak() {
+	t.Weak = nil
+	if t.Cipher == 0 {
+		return
+	}
+	if weakVersion(t.Version) {
+		t.Weak = append(t.Weak, "its version ("+t.Version+") is outdated")
+	}
+	t.Weak = append(t.Weak, cipherWeakness(t.Cipher).Words()...)
+	if t.Cert != nil {
+		t.Weak = append(t.Weak, t.Cert.words()...)
+	}
+}
+
+// before13 reports whether the server's certificate travels in clear.
+func before13(v string) bool { return v == "1.2" || v == "1.1" || v == "1.0" || v == "ssl-3.0" }
+
 func weakVersion(v string) bool {
 	return v == "1.0" || v == "1.1" || v == "ssl-3.0" || v == "ssl-2.0"
 }
 
-// nullCipher reports the suites without encryption (IANA TLS Cipher Suites).
-func nullCipher(c uint16) bool {
-	switch c {
-	case 0x0000, 0x0001, 0x0002, 0x003b, 0x002c, 0x002d, 0x002e,
-		0x00b0, 0x00b1, 0x00b4, 0x00b5, 0x00b8, 0x00b9,
-		0xc001, 0xc006, 0xc00b, 0xc010, 0xc015, 0xc039, 0xc03a, 0xc03b, 0xc0b4, 0xc0b5:
-		return true
-	}
-	return false
-}
-
-// weakCipher reports export, anonymous, RC4, DES and 3DES suites.
-func weakCipher(c uint16) bool {
-	switch {
-	case c >= 0x0003 && c <= 0x001b: // RC4, RC2, DES, 3DES, export, anonymous
-		return true
-	case c >= 0x001e && c <= 0x002b: // Kerberos with DES, 3DES, RC4
-		return true
-	case c >= 0x0060 && c <= 0x0066: // export 1024
-		return true
-	}
-	switch c {
-	case 0x0034, 0x003a, 0x006c, 0x006d, 0x00a6, 0x00a7, // anonymous DH
-		0x008a, 0x008b, 0x008e, 0x008f, 0x0092, 0x0093, // PSK with RC4, 3DES
-		0xc002, 0xc003, 0xc007, 0xc008, 0xc00c, 0xc00d, 0xc011, 0xc012, // ECDH with RC4, 3DES
-		0xc016, 0xc017, 0xc018, 0xc019, // anonymous ECDH
-		0xc033, 0xc034:
-		return true
-	}
-	return false
-}
+// nullCipher reports the suites without encryption.
+func nullCipher(c uint16) bool { return cipherWeakness(c)&WeakNull != 0 }

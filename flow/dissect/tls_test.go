@@ -32,7 +32,7 @@ func TestParseClientHello(t *testing.T) {
 	if st != Complete {
 		t.Fatalf("status %v of a whole hello", st)
 	}
-	want := Hello{ServerName: site, PostQuantum: true, TLS: TLS{Version: "1.3", ALPN: []string{"h2", "http/1.1"}, Hello: true}}
+	want := Hello{ServerName: site, PostQuantum: true, TLS: TLS{Version: "1.3", ALPN: []string{"h2", "http/1.1"}, Hello: true, Offered: Offer{"1.3", WeakCBCSHA1}}}
 	if d := cmp.Diff(want, h); d != "" {
 		t.Error(d)
 	}
@@ -161,6 +161,35 @@ func TestECHIsTrueOnlyForAnOuterName(t *testing.T) {
 	outer[5+4+2+32+1+4+2+1] += byte(len(ext)) // extensions
 	if h, st := ParseClientHello(outer); st != Complete || !h.TLS.ECH || h.ServerName != "cloudflare-ech.com" {
 		t.Errorf("%v %+v", st, h)
+	}
+}
+
+// Form tells GREASE that is but an empty shell, and the number of the key is noted.
+func TestSealedECH(t *testing.T) {
+	ech := func(kind, aead byte, key, payload int) []byte {
+		b := []byte{kind, 0, 1, 0, aead, 0x2a}
+		b = append(append(b, byte(key>>8), byte(key)), make([]byte, key)...)
+		return append(append(b, byte(payload>>8), byte(payload)), make([]byte, payload)...)
+	}
+	for _, tc := range []struct {
+		name string
+		body []byte
+		want bool
+	}{
+		{"real, or GREASE that is well made", ech(0, 1, 32, 208), true},
+		{"with P-256", ech(0, 3, 65, 176), true},
+		{"zeros", make([]byte, 40), false},
+		{"an inner one", ech(1, 1, 32, 208), false},
+		{"a key of no known size", ech(0, 1, 31, 208), false},
+		{"an unknown cipher", ech(0, 9, 32, 208), false},
+		{"no room for a hello", ech(0, 1, 32, 40), false},
+		{"cut", ech(0, 1, 32, 208)[:200], false},
+		{"trailing bytes", append(ech(0, 1, 32, 208), 0), false},
+	} {
+		h, st := ParseClientHello(helloWith(extECH, tc.body))
+		if st != Complete || !h.TLS.ECHOffered || h.TLS.ECH || h.TLS.ECHSealed != tc.want || tc.want && h.TLS.ECHConfig != 0x2a {
+			t.Errorf("%s: %v %+v", tc.name, st, h.TLS)
+		}
 	}
 }
 
@@ -306,7 +335,7 @@ func (r *recorder) Write(b []byte) (int, error) {
 
 // handshake runs a real one over loopback, which unlike a pipe has a buffer, and
 // returns what each side sent.
-func handshake(t *testing.T, client, srv *tls.Config) (up, down string) {
+func handshake(t testing.TB, client, srv *tls.Config) (up, down string) {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

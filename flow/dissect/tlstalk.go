@@ -2,6 +2,7 @@ package dissect
 
 import (
 	"encoding/binary"
+	"time"
 
 	"github.com/netcurtain/netcurtain/flow"
 )
@@ -11,6 +12,7 @@ type tlsTalk struct {
 	seen     bool // this is TLS
 	hello    bool // the client's part is settled
 	server   bool // the server's part is settled
+	chosen   bool // the ServerHello was read, though its certificate may not have been
 	broken   bool // the client's part began like a hello and was none
 	inner    Hello
 	clientAt flow.Dir
@@ -62,10 +64,10 @@ func (c *Conversation) followTLS() {
 		t.readHello(client)
 	}
 	if !t.server {
-		t.readServer(server)
+		t.readServer(server, c.at)
 	}
 	if t.hello && t.server {
-		c.finish(t.result())
+		c.finish(c.tlsResult())
 	}
 }
 
@@ -77,11 +79,11 @@ func (t *tlsTalk) readHello(s *stream) {
 	h, st := ParseClientHello(b)
 	switch {
 	case st == Complete:
-		chosen := t.inner.TLS
-		t.inner = h
-		if chosen.Cipher != 0 { // the answer overtook the question
-			t.inner.TLS.Version, t.inner.TLS.Cipher = chosen.Version, chosen.Cipher
+		if got := &t.inner.TLS; got.Cipher != 0 { // the answer overtook the question
+			h.TLS.Version, h.TLS.Cipher = got.Version, got.Cipher
+			h.TLS.Retried, h.TLS.Cert = got.Retried, got.Cert
 		}
+		t.inner = h
 	case st == NeedMore && !s.full():
 		return
 	default:
@@ -91,7 +93,7 @@ func (t *tlsTalk) readHello(s *stream) {
 	s.mute()
 }
 
-func (t *tlsTalk) readServer(s *stream) {
+func (t *tlsTalk) readServer(s *stream, at time.Time) {
 	b := s.bytes()
 	if len(b) == 0 {
 		return
@@ -99,7 +101,18 @@ func (t *tlsTalk) readServer(s *stream) {
 	msg, st := handshakeMessage(b, hsServerHello)
 	switch {
 	case st == Complete:
-		t.inner.TLS.parseServerHello(msg)
+		if !t.chosen {
+			t.chosen = t.inner.TLS.parseServerHello(msg)
+		}
+		if t.chosen && before13(t.inner.TLS.Version) && t.inner.TLS.Cert == nil {
+			der, got := serverCertificate(b)
+			if got == NeedMore && !s.full() {
+				return
+			}
+			if got == Complete {
+				t.inner.TLS.Cert = readCertificate(der, t.inner.ServerName, at)
+			}
+		}
 	case st == NeedMore && !s.full():
 		return
 	}
@@ -107,8 +120,25 @@ func (t *tlsTalk) readServer(s *stream) {
 	s.mute()
 }
 
+// answered ends the wait for a certificate: who speaks again has heard all that
+// the server had to say.
+func (c *Conversation) answered(dir flow.Dir) {
+	if t := &c.tls; t.hello && t.chosen && dir == t.clientAt {
+		c.finish(c.tlsResult())
+	}
+}
+
+// tlsResult is what the talk says, and what speaks TLS on a port of its own.
+func (c *Conversation) tlsResult() Result {
+	r := c.tls.result()
+	if c.local && c.ports[1] == 8009 {
+		r.Reason = "Google Cast: " + r.Reason
+	}
+	return r
+}
+
 func (t *tlsTalk) result() Result {
-	r := t.inner.Result()
+	r := t.inner.result()
 	if t.broken && t.inner.TLS.Cipher == 0 {
 		r.cannotTell("begins like a TLS handshake, but what follows makes no sense")
 	}

@@ -117,7 +117,9 @@ func randomEntropy(n int) float64 {
 	// Each of 256 values occurs Poisson(lambda) times.
 	h, p := 0.0, math.Exp(-lambda)
 	for k := 1; k < int(2*lambda)+16; k++ { // what comes after is too rare to matter
-		p *= lambda / float64(k)
+		if p *= lambda / float64(k); p < 1e-8 && float64(k) > lambda {
+			break
+		}
 		f := float64(k) / float64(n)
 		h -= 256 * p * f * math.Log2(f)
 	}

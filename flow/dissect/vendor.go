@@ -50,10 +50,16 @@ func readMiIO(v *view, r *Result) state {
 	return final
 }
 
-// readMatter knows Matter's secured messages only by its port.
+// readMatter knows Matter's secured messages only by its port, the first message of
+// a session by its bytes too: the session's number zero, a source, and a secure
+// channel's opening (Matter 1.0 §4.4, §4.13).
 func readMatter(v *view, r *Result) state {
 	b := v.up
-	if !v.port(5540) || len(b) < 16 || b[0]>>4 != 0 {
+	if opensMatter(b) {
+		r.cannotTell("Matter: a session is being set up")
+		return yes
+	}
+	if !v.port(5540) && v.c.best.App != "matter" || len(b) < 16 || b[0]>>4 != 0 {
 		return no
 	}
 	if binary.LittleEndian.Uint16(b[1:]) == 0 { // unsecured session: only for setting up a secure one
@@ -65,4 +71,10 @@ func readMatter(v *view, r *Result) state {
 		return no
 	}
 	return final
+}
+
+// opensMatter knows PBKDFParamRequest (0x20) and Sigma1 (0x30) from an initiator.
+func opensMatter(b []byte) bool {
+	return len(b) > 24 && b[0] == 0x04 && b[1] == 0 && b[2] == 0 && b[3] == 0 &&
+		b[16]&0x05 == 0x05 && b[16] < 0x20 && (b[17] == 0x20 || b[17] == 0x30) && b[20] == 0 && b[21] == 0 && b[22] == 0x15 // TLV: a structure
 }

@@ -3,10 +3,21 @@ package dissect
 import "encoding/binary"
 
 // readWireGuard knows WireGuard's four messages by type, reserved zeros and size.
+// Cloudflare's WARP writes a client's number where the zeros are; there the second
+// MAC of a handshake must be empty, as it is unless the server is under load.
 func readWireGuard(v *view, r *Result) state {
 	b := v.up
-	if len(b) < 32 || b[1] != 0 || b[2] != 0 || b[3] != 0 {
+	if len(b) < 32 {
 		return no
+	}
+	if b[1]|b[2]|b[3] != 0 {
+		zero := string(make([]byte, 16))
+		opens := b[0] == 1 && len(b) == 148 && string(b[132:]) == zero || b[0] == 2 && len(b) == 92 && string(b[76:]) == zero
+		if !opens || looksReadable(b[12:76]) || distinct(b[12:76]) < 48 { // keys: of 64 random bytes 57 differ
+			return no
+		}
+		r.encrypted("WireGuard handshake seen, of Cloudflare's WARP by its form")
+		return final
 	}
 	switch {
 	case b[0] == 1 && len(b) == 148, b[0] == 2 && len(b) == 92, b[0] == 3 && len(b) == 64:
@@ -17,6 +28,19 @@ func readWireGuard(v *view, r *Result) state {
 		return no
 	}
 	return final
+}
+
+// distinct is how many different bytes b holds.
+func distinct(b []byte) int {
+	var seen [256]bool
+	n := 0
+	for _, c := range b {
+		if !seen[c] {
+			seen[c] = true
+			n++
+		}
+	}
+	return n
 }
 
 // readOpenVPN knows OpenVPN by the packets that open its control channel, over
