@@ -92,9 +92,7 @@ func isAdblock(line string) bool {
 	case '@', '|', '/', ':':
 		return true
 	}
-	if strings.HasPrefix(line, "*.") {
-		line = line[2:]
-	}
+	line = strings.TrimPrefix(line, "*.")
 	if strings.HasPrefix(line, "http:") || strings.HasPrefix(line, "https:") {
 		return true
 	}
