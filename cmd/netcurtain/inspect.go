@@ -88,7 +88,7 @@ func runInspect(ctx context.Context, files []string, asJSON bool, stdin io.Reade
 	if err != nil {
 		return err
 	}
-	if !asJSON {
+	if !asJSON && len(rep.files) > 0 { // of files that could not even be opened there is nothing to report
 		rep.print(w)
 	}
 	if err := w.Flush(); err != nil {
