@@ -183,6 +183,9 @@ type Device struct {
 	KindFrom string // how the kind is known, in words
 	Mode     Mode   // never ModeUnset in a Device that a Registry hands out
 	Log      LogLevel
+	// CarryEncrypted and StripTracking are what the household chose for the readable HTTP of a guarded device: to carry
+	// it over TLS from the router on where the host can, and to take trackers' headers and cookies out of it.
+	CarryEncrypted, StripTracking bool
 	FirstSeen,
 	LastSeen time.Time
 }

@@ -45,6 +45,13 @@ type Flow struct {
 	Part    int
 	Proxied bool // carried by our proxy
 	Inbound bool // opened from outside: the device is the responder, so Orig counts what came in
+	// PortMapped says of an inbound flow that it came through a port which a device had the router open (UPnP, NAT-PMP, PCP).
+	PortMapped bool
+	// ByNameOnly says of a blocked flow that its address also carries names this device may reach: it is refused where
+	// its name is seen, not by its address.
+	ByNameOnly bool
+	// CarriedEncrypted says that the device spoke readable HTTP and the proxy carried it over TLS from the router on.
+	CarriedEncrypted bool
 }
 
 // EventKind names the rare events, which outlive the rest.
@@ -54,6 +61,8 @@ const (
 	EventNewDevice       EventKind = "new-device"
 	EventFirstContact    EventKind = "first-contact"    // with an organisation
 	EventReadableSecret  EventKind = "readable-secret"  // a credential travelled readable
+	EventWeakTLS         EventKind = "weak-tls"         // outdated or badly set up encryption, with whom
+	EventPortMap         EventKind = "port-map"         // a device had the router open a port to the outside
 	EventSideDoor        EventKind = "side-door"        // hard-coded resolver, DoT, DoH
 	EventHealth          EventKind = "health"           // something of ours broke or mended
 	EventHouseholdChange EventKind = "household-change" // a person changed something
