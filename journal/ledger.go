@@ -115,7 +115,9 @@ type EventRow struct {
 	At     time.Time
 	Device devices.ID
 	Kind   EventKind
-	Text   string
+	// Subject is "" where the device is not logged by name.
+	Subject string
+	Text    string
 }
 
 // DayTotals is what one device did on one day with one organisation: what is

@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"os"
 	"testing"
 	"time"
 
@@ -73,4 +74,32 @@ func TestWhatACountedDeviceGaveAwayIsCounted(t *testing.T) {
 	if n := ask(t, h.cfg.LedgerPath, "SELECT count(*) FROM seen WHERE id != 0"); n != "0" {
 		t.Errorf("%s rows say what a counted flow gave away", n)
 	}
+}
+
+// What was told is known again after the ledger was lost with the power, and
+// forgotten with its device.
+func TestWhatWasToldIsKnownAgain(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	h := open(t, dir)
+	told := func(d devices.ID, level devices.LogLevel) journal.Entry {
+		return journal.Entry{At: h.now(), Device: d, Log: level, Event: &journal.Event{Kind: journal.EventWeakTLS, Subject: "old.example RC4", Text: "used RC4: old.example"}}
+	}
+	h.record(told(tv, devices.LogNames), told(phone, devices.LogCounts), told("plug", devices.LogNames))
+	h.stop()
+	must(t, os.Remove(h.cfg.LedgerPath))
+	h = open(t, dir)
+	if _, err := h.Forget(t.Context(), "plug"); err != nil {
+		t.Fatal(err)
+	}
+	rows, err := h.Told(t.Context())
+	must(t, err)
+	for i := range rows {
+		rows[i].ID = 0
+	}
+	equal(t, "told", rows, []journal.EventRow{
+		{At: start, Device: "plug", Kind: journal.EventWeakTLS},
+		{At: start, Device: phone, Kind: journal.EventWeakTLS},
+		{At: start, Device: tv, Kind: journal.EventWeakTLS, Subject: "old.example RC4"},
+	})
 }

@@ -407,12 +407,15 @@ func (w *page) entry(e journal.Entry) error {
 // event keeps the text of what concerns a counted device only where the text is about the
 // device itself: elsewhere it says where the device went.
 func (w *page) event(e journal.Entry) error {
-	text := clip(e.Event.Text, maxText)
-	if e.Device != "" && e.Log != devices.LogNames && e.Event.Kind != journal.EventNewDevice && e.Event.Kind != journal.EventHealth {
-		text = ""
+	subject, text := clip(e.Event.Subject, maxText), clip(e.Event.Text, maxText)
+	if e.Device != "" && e.Log != devices.LogNames {
+		subject = ""
+		if e.Event.Kind != journal.EventNewDevice && e.Event.Kind != journal.EventHealth {
+			text = ""
+		}
 	}
-	return w.exec("INSERT INTO event (id, at_ms, device, kind, text) VALUES (?, ?, ?, ?, ?)",
-		w.ledger.nextID(e.At), e.At.UnixMilli(), string(e.Device), clip(string(e.Event.Kind), maxID), text)
+	return w.exec("INSERT INTO event (id, at_ms, device, kind, subject, text) VALUES (?, ?, ?, ?, ?, ?)",
+		w.ledger.nextID(e.At), e.At.UnixMilli(), string(e.Device), clip(string(e.Event.Kind), maxID), subject, text)
 }
 
 func (w *page) flow(e journal.Entry) error {

@@ -271,12 +271,24 @@ func events(ctx context.Context, db *sql.DB, f journal.Filter) ([]journal.EventR
 	if !f.Until.IsZero() {
 		q.and("at_ms <= ?", f.Until.UnixMilli())
 	}
-	rows, err := db.QueryContext(ctx, "SELECT id, at_ms, device, kind, text FROM event"+q.where()+
+	rows, err := db.QueryContext(ctx, "SELECT id, at_ms, device, kind, subject, text FROM event"+q.where()+
 		" ORDER BY id DESC LIMIT ?", append(q.args, limit(f))...)
 	if err != nil {
 		return nil, err
 	}
 	return scanEvents(rows)
+}
+
+// Told is every rare event of a device that is still kept, for a Recorder to
+// remember; newest first.
+func (s *Store) Told(ctx context.Context) ([]journal.EventRow, error) {
+	return ask(ctx, s, func(ctx context.Context, db *sql.DB) ([]journal.EventRow, error) {
+		rows, err := db.QueryContext(ctx, "SELECT id, at_ms, device, kind, subject, '' FROM event WHERE device != '' ORDER BY id DESC")
+		if err != nil {
+			return nil, err
+		}
+		return scanEvents(rows)
+	})
 }
 
 // conditions are the terms of a WHERE with their arguments.

@@ -9,7 +9,7 @@ import (
 
 // Bounds of the ledger that are not the household's business.
 const (
-	maxEvents = 2000 // rare events are pruned by number and not by age
+	maxEvents = 4000 // rare events are pruned by number and not by age
 	chunkRows = 1000 // deleted in one transaction, so that the write-ahead log stays small
 )
 

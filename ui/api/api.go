@@ -209,11 +209,12 @@ type Lookups struct {
 
 // Event is one rare event in plain words.
 type Event struct {
-	ID     int64     `json:"id"`
-	At     time.Time `json:"at"`
-	Device string    `json:"device"` // "" for the house itself
-	Kind   string    `json:"kind"`
-	Text   string    `json:"text"`
+	ID      int64     `json:"id"`
+	At      time.Time `json:"at"`
+	Device  string    `json:"device"` // "" for the house itself
+	Kind    string    `json:"kind"`
+	Subject string    `json:"subject"` // what it is about; "" where the device is not logged by name
+	Text    string    `json:"text"`
 }
 
 // Events is the answer to GET /api/v1/events.
