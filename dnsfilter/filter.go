@@ -183,7 +183,7 @@ func (l *lookup) record(rcode int, v policy.Verdict, layer policy.Layer) {
 	redirected := l.redirected()
 	if redirected && l.device.ID != "" && l.doors.first(l.device.ID, l.start) {
 		l.cfg.Recorder.Record(journal.Entry{At: l.start, Device: l.device.ID, Log: l.device.Log, Event: &journal.Event{
-			Kind: journal.EventSideDoor, Text: "It asks a resolver that is built into it, past the router. Its look-ups are answered here instead.",
+			Kind: journal.EventSideDoor, Subject: "resolver of its own", Text: "It asks a resolver that is built into it, past the router. Its look-ups are answered here instead.",
 		}})
 	}
 	l.cfg.Recorder.Record(journal.Entry{

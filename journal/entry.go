@@ -71,5 +71,9 @@ const (
 // Event is one rare event in plain words.
 type Event struct {
 	Kind EventKind
-	Text string
+	// Subject is what it is about: a destination, an organisation, "itself". The
+	// Recorder tells an event of a device once for each Kind and Subject; one without
+	// a Subject always.
+	Subject string
+	Text    string
 }

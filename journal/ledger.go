@@ -45,6 +45,8 @@ type DestinationTotals struct {
 	Harmless     int64  // flows; readable, but of no concern
 	Encrypted    int64  // flows
 	CannotTell   int64  // flows
+	Weak         int64  // flows whose encryption is outdated or badly set up
+	Carried      int64  // flows that left the device readable and the router encrypted
 	Why          string // newest reason of protection, in words
 	Verdict      string // newest: "allow", "block", "none"; with Reason, Rule, List
 	Reason       string
@@ -80,6 +82,13 @@ type FlowRow struct {
 	List         string
 	Proxied      bool
 	Credentials  string
+	Findings
+	Ambiguous  bool  // the address has other names, too, and the flow itself names none
+	Inbound    bool  // opened from outside
+	PortMapped bool  // and through a port that a device had the router open
+	ByNameOnly bool  // blocked by its name, for its address is needed for others
+	Carried    bool  // left the device readable and the router encrypted (Flow.CarriedEncrypted)
+	Parts      int64 // how many times it was told of, from its beginning to its end
 }
 
 // LookupRow is one look-up as it was kept.
@@ -106,7 +115,9 @@ type EventRow struct {
 	At     time.Time
 	Device devices.ID
 	Kind   EventKind
-	Text   string
+	// Subject is "" where the device is not logged by name.
+	Subject string
+	Text    string
 }
 
 // DayTotals is what one device did on one day with one organisation: what is

@@ -20,6 +20,8 @@ type Config struct {
 type Recorder struct {
 	entries prometheus.Counter
 	dropped *prometheus.CounterVec
+	held    prometheus.Counter
+	rare    *rare
 
 	// mu guards subs, and keeps Close from closing a channel under a send. It is
 	// held for as long as it takes to offer one entry to each subscriber.
@@ -38,11 +40,16 @@ func NewRecorder(c Config) (*Recorder, error) {
 			Name: "netcurtain_journal_dropped_total",
 			Help: "Entries that a reader was too slow for.",
 		}, []string{"subscriber"}),
+		held: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "netcurtain_journal_events_held_back_total",
+			Help: "Rare events that were told before, or were more than a day may bring.",
+		}),
+		rare: newRare(),
 	}
 	if c.Registerer == nil {
 		return r, nil
 	}
-	for _, m := range []prometheus.Collector{r.entries, r.dropped} {
+	for _, m := range []prometheus.Collector{r.entries, r.dropped, r.held} {
 		if err := c.Registerer.Register(m); err != nil {
 			return nil, fmt.Errorf("journal metrics: %w", err)
 		}
@@ -51,8 +58,14 @@ func NewRecorder(c Config) (*Recorder, error) {
 }
 
 // Record offers e to every subscriber and returns at once, whether they had
-// room or not. It may be called from any goroutine and allocates nothing.
+// room or not. It may be called from any goroutine and allocates nothing. A
+// device's rare event that was told before goes to nobody, and neither does what
+// is more than a day may bring.
 func (r *Recorder) Record(e Entry) {
+	if e.Event != nil && e.Device != "" && !r.rare.tell(&e) {
+		r.held.Inc()
+		return
+	}
 	r.entries.Inc()
 	r.mu.RLock()
 	defer r.mu.RUnlock()

@@ -1,6 +1,7 @@
 package observe
 
 import (
+	"hash/maphash"
 	"net/netip"
 	"time"
 
@@ -24,7 +25,8 @@ type core struct {
 	carried  *flow.Names           // from flows' own names, for the guard against shared addresses
 	reading  reading
 	owners   map[devices.ID]*whose
-	told     *flow.Table[time.Time] // rare events already told, by a tuple that stands for them
+	told     *flow.Table[time.Time] // rare events told lately, by a tuple that stands for them
+	seed     maphash.Seed           // of told's keys
 	qname    []byte
 	cut      func(Cut) bool // queues a block; false when there is no room
 	m        *metrics
@@ -64,6 +66,7 @@ func newCore(cfg Config, m *metrics) *core {
 		heard:   flow.NewNames(cfg.Names),
 		carried: flow.NewNames(cfg.Names / 4),
 		told:    flow.NewTable[time.Time](maxTold, nil),
+		seed:    maphash.MakeSeed(),
 		cut:     func(Cut) bool { return false },
 		owners:  make(map[devices.ID]*whose),
 		m:       m,

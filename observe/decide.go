@@ -1,8 +1,12 @@
 package observe
 
 import (
+	"encoding/binary"
+	"hash/maphash"
+	"strings"
 	"time"
 
+	"github.com/netcurtain/netcurtain/atlas"
 	"github.com/netcurtain/netcurtain/devices"
 	"github.com/netcurtain/netcurtain/flow"
 	"github.com/netcurtain/netcurtain/flow/dissect"
@@ -94,26 +98,55 @@ func (c *core) sharesAddress(s *running) bool {
 	return false
 }
 
-// retell is how long a rare event about one device and one destination is not
-// told again.
-const retell = 24 * time.Hour
+// retell is how long a rare event about one device and one subject is not handed
+// to the journal again.
+const retell = 10 * time.Minute
 
 // rare tells what should not be lost among the flows: a credential that anybody
-// on the way could read, and look-ups that go round the house's resolver.
+// on the way could read, encryption that does not protect, and look-ups that go
+// round the house's resolver.
 func (c *core) rare(s *running) {
 	if s.inbound {
 		return
 	}
 	far, _ := s.far()
 	if s.seen.Credentials != "" {
-		c.tell(s, journal.EventReadableSecret, "sent a credential that anybody on the way could read ("+s.credential()+")")
+		c.tell(s, journal.EventReadableSecret, s.seen.Credentials, "sent a credential that anybody on the way could read ("+s.credential()+")")
 	}
 	if c.isInside(far.Addr()) {
 		return
 	}
-	if how := sideDoor(s.Tuple.Proto, far.Port(), &s.seen, s.decided().Reason); how != "" {
-		c.tell(s, journal.EventSideDoor, how)
+	if s.seen.TLS != nil && len(s.seen.TLS.Weak) > 0 {
+		weak := strings.Join(s.seen.TLS.Weak, ", ")
+		c.tell(s, journal.EventWeakTLS, weak, "used weak encryption ("+weak+")")
 	}
+	if how := sideDoor(s.Tuple.Proto, far.Port(), &s.seen, s.decided().Reason); how != "" {
+		c.tell(s, journal.EventSideDoor, how, how)
+	}
+}
+
+// meet tells of an organisation that answered a device for the first time.
+func (c *core) meet(s *running, to atlas.Destination) {
+	if far, inbound := s.far(); to.Organisation == "" || inbound || s.log != devices.LogNames || s.Counters.Reply.Packets == 0 ||
+		s.decided().Action == policy.Block || c.isInside(far.Addr()) {
+		return
+	}
+	if c.lately(s, journal.EventFirstContact, to.Organisation) {
+		return
+	}
+	c.cfg.Record.Record(journal.Entry{At: c.now, Device: s.device, Log: s.log, Event: &journal.Event{
+		Kind: journal.EventFirstContact, Subject: to.Organisation,
+		Text: "talked to " + to.Organisation + " for the first time: " + s.to(),
+	}})
+}
+
+// to is what to call the flow's other end.
+func (s *running) to() string {
+	if s.Name != "" {
+		return s.Name
+	}
+	far, _ := s.far()
+	return far.Addr().String()
 }
 
 // credential words which kind was seen, whether everybody knows it and, where
@@ -166,33 +199,38 @@ func isResolver(name string) bool {
 	return false
 }
 
-// tell records a rare event once a day per device and destination. The
-// destination is named only where the device's names may be written down.
-func (c *core) tell(s *running, kind journal.EventKind, text string) {
+// tell records a rare event about a device and a destination; what says which of
+// its kind. The destination is named only where the device's names may be written down.
+func (c *core) tell(s *running, kind journal.EventKind, what, text string) {
 	if s.log == devices.LogNone {
 		return
 	}
-	far, _ := s.far()
-	// A tuple stands for device, kind and destination: bounded like everything else.
-	key := flow.Tuple{Dst: far.Addr().As16(), DstPort: far.Port(), Proto: s.Tuple.Proto, SrcPort: uint16(len(kind))}
-	copy(key.Src[:], s.MAC[:])
-	if s.MAC == (devices.MAC{}) {
-		key.Src = s.Tuple.Src
+	subject := s.to() + " " + what
+	if c.lately(s, kind, subject) {
+		return
 	}
-	if last, _, ok := c.told.Get(key); ok {
-		if c.now.Sub(*last) < retell {
-			return
-		}
-		*last = c.now
-	} else {
-		*c.told.Add(key) = c.now
-	}
+	e := &journal.Event{Kind: kind, Subject: subject, Text: text}
 	if s.log == devices.LogNames {
-		to := s.Name
-		if to == "" {
-			to = far.Addr().String()
-		}
-		text += ": " + to
+		e.Text += ": " + s.to()
+	} else {
+		e.Subject = ""
 	}
-	c.cfg.Record.Record(journal.Entry{At: c.now, Device: s.device, Log: s.log, Event: &journal.Event{Kind: kind, Text: text}})
+	c.cfg.Record.Record(journal.Entry{At: c.now, Device: s.device, Log: s.log, Event: e})
+}
+
+// lately reports whether the like was handed to the journal a while ago, and
+// notes that it is now. The journal knows for longer (journal.Recorder); this
+// spares it most.
+func (c *core) lately(s *running, kind journal.EventKind, subject string) bool {
+	// A tuple stands for device, kind and subject: bounded like everything else.
+	var key flow.Tuple
+	binary.NativeEndian.PutUint64(key.Dst[:], maphash.Comparable(c.seed, [3]string{string(s.device), string(kind), subject}))
+	last, _, known := c.told.Get(key)
+	if !known {
+		last = c.told.Add(key)
+	} else if c.now.Sub(*last) < retell {
+		return true
+	}
+	*last = c.now
+	return false
 }

@@ -50,7 +50,9 @@ func (c *core) record(s *running) {
 	if s.parts == 0 {
 		c.m.recorded.Inc()
 	}
-	c.cfg.Record.Record(c.entry(s))
+	e := c.entry(s)
+	c.cfg.Record.Record(e)
+	c.meet(s, e.Flow.Destination)
 }
 
 // A flow is recorded as soon as it is known what it is and that it carried

@@ -581,6 +581,65 @@ func TestRareEvents(t *testing.T) {
 	}
 }
 
+// acme knows one organisation.
+type acme struct{}
+
+func (acme) Describe(n dnsname.Name, _ netip.Addr) atlas.Destination {
+	if n.IsAtOrBelow("acme.example") && n != "" {
+		return atlas.Destination{Organisation: "Acme"}
+	}
+	return atlas.Destination{}
+}
+
+// A first contact is an answer from an organisation; weak encryption is told with
+// what is weak.
+func TestContactsAndWeakEncryption(t *testing.T) {
+	b := &book{}
+	o, err := New(Config{Devices: house(), Decide: blocking{}, Atlas: acme{}, Record: b})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := o.core
+	c.now = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	talk := func(from string, port uint16, name string, answered bool, weak ...string) {
+		tuple := flow.NewTuple(flow.TCP, netip.AddrPortFrom(netip.MustParseAddr(from), port), netip.MustParseAddrPort("203.0.113.1:443"))
+		s := c.add(tuple, nil, &flow.Packet{Tuple: tuple})
+		if s == nil {
+			return // a device that is off
+		}
+		s.settled, s.Counters = true, count(1)
+		if !answered {
+			s.Counters.Reply = flow.Count{}
+		}
+		s.seen = dissect.Result{App: "tls", ServerName: name, NameFrom: "sni", TLS: &dissect.TLS{Weak: weak}}
+		c.conclude(s)
+		c.end(s)
+	}
+	const tv, phone = "192.168.1.10", "192.168.1.20"
+	talk(tv, 1, "silent.acme.example", false)
+	talk(tv, 2, "api.acme.example", true)
+	talk(tv, 3, "www.acme.example", true)
+	talk(tv, 4, "x.ads.example", true) // blocked
+	talk(tv, 5, "stranger.example", true, "its version (1.0) is outdated")
+	talk(tv, 6, "stranger.example", true, "its version (1.0) is outdated")
+	talk(tv, 7, "stranger.example", true, "the cipher is RC4")
+	talk(phone, 8, "api.acme.example", true, "the cipher is RC4")
+	want := []string{
+		"tv talked to Acme for the first time: api.acme.example",
+		"tv used weak encryption (its version (1.0) is outdated): stranger.example",
+		"tv used weak encryption (the cipher is RC4): stranger.example",
+		"phone used weak encryption (the cipher is RC4)",
+	}
+	if diff := cmp.Diff(want, b.events()); diff != "" {
+		t.Errorf("events (-want +got):\n%s", diff)
+	}
+	for _, e := range b.all {
+		if e.Event != nil && e.Device == "phone" && e.Event.Subject != "" {
+			t.Errorf("the counted phone's event names a subject: %q", e.Event.Subject)
+		}
+	}
+}
+
 func TestSideDoor(t *testing.T) {
 	for _, tc := range []struct {
 		proto flow.Proto

@@ -121,7 +121,7 @@ func (x erasure) run(ctx context.Context, tx *sql.Tx, steps []step) (rows int64,
 // forgetEvents leaves of a device's events what a counted device's events are
 // (page.event), and nothing that another's event says of it.
 var forgetEvents = []step{
-	{fmt.Sprintf("UPDATE event SET text = '' WHERE device = ?1 AND kind NOT IN ('%s', '%s')", journal.EventNewDevice, journal.EventHealth), false},
+	{fmt.Sprintf("UPDATE event SET subject = '', text = '' WHERE device = ?1 AND kind NOT IN ('%s', '%s')", journal.EventNewDevice, journal.EventHealth), false},
 	{"DELETE FROM event WHERE device != ?1 AND ?1 != '' AND instr(text, ?1)", true},
 }
 

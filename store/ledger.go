@@ -47,6 +47,8 @@ type (
 		app, protection                          string
 		harmless                                 bool
 		why, nameSource, tlsVersion, credentials string
+		journal.Findings
+		ambiguous, inbound, portMapped, byNameOnly, carried bool
 	}
 )
 
@@ -183,11 +185,18 @@ func openLedgerFile(ctx context.Context, cfg Config) (*ledger, error) {
 		},
 		looks: dictionary[look]{
 			find: `SELECT id FROM seen WHERE app = ? AND protection = ? AND harmless = ? AND why = ?
-				AND name_source = ? AND tls_version = ? AND credentials = ?`,
-			insert: `INSERT INTO seen (app, protection, harmless, why, name_source, tls_version, credentials)
-				VALUES (?, ?, ?, ?, ?, ?, ?)`,
+				AND name_source = ? AND tls_version = ? AND credentials = ?
+				AND quic_version = ? AND ech = ? AND tls_cipher = ? AND tls_weak = ? AND certificate = ?
+				AND credential_user = ? AND credential_default = ? AND identifiers = ?
+				AND ambiguous = ? AND inbound = ? AND port_mapped = ? AND by_name_only = ? AND carried = ?`,
+			insert: `INSERT INTO seen (app, protection, harmless, why, name_source, tls_version, credentials,
+				quic_version, ech, tls_cipher, tls_weak, certificate, credential_user, credential_default, identifiers,
+				ambiguous, inbound, port_mapped, by_name_only, carried)
+				VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 			args: func(k look) []any {
-				return []any{k.app, k.protection, k.harmless, k.why, k.nameSource, k.tlsVersion, k.credentials}
+				return []any{k.app, k.protection, k.harmless, k.why, k.nameSource, k.tlsVersion, k.credentials,
+					k.QUICVersion, k.ECH, k.TLSCipher, k.TLSWeak, k.Certificate, k.CredentialUser, k.CredentialDefault, k.Identifiers,
+					k.ambiguous, k.inbound, k.portMapped, k.byNameOnly, k.carried}
 			},
 		},
 	}
@@ -361,6 +370,7 @@ type (
 	}
 	sum struct {
 		out, in, flows, lookups, blocked int64
+		weak, carried                    int64 // flows; kept by the hour only
 		look, ruling                     int64
 		first, last                      int64 // Unix milliseconds
 	}
@@ -372,6 +382,8 @@ func (s *sum) add(o sum) {
 	s.flows += o.flows
 	s.lookups += o.lookups
 	s.blocked += o.blocked
+	s.weak += o.weak
+	s.carried += o.carried
 	s.look, s.ruling = o.look, o.ruling
 	s.first, s.last = min(s.first, o.first), max(s.last, o.last)
 }
@@ -395,12 +407,15 @@ func (w *page) entry(e journal.Entry) error {
 // event keeps the text of what concerns a counted device only where the text is about the
 // device itself: elsewhere it says where the device went.
 func (w *page) event(e journal.Entry) error {
-	text := clip(e.Event.Text, maxText)
-	if e.Device != "" && e.Log != devices.LogNames && e.Event.Kind != journal.EventNewDevice && e.Event.Kind != journal.EventHealth {
-		text = ""
+	subject, text := clip(e.Event.Subject, maxText), clip(e.Event.Text, maxText)
+	if e.Device != "" && e.Log != devices.LogNames {
+		subject = ""
+		if e.Event.Kind != journal.EventNewDevice && e.Event.Kind != journal.EventHealth {
+			text = ""
+		}
 	}
-	return w.exec("INSERT INTO event (id, at_ms, device, kind, text) VALUES (?, ?, ?, ?, ?)",
-		w.ledger.nextID(e.At), e.At.UnixMilli(), string(e.Device), clip(string(e.Event.Kind), maxID), text)
+	return w.exec("INSERT INTO event (id, at_ms, device, kind, subject, text) VALUES (?, ?, ?, ?, ?, ?)",
+		w.ledger.nextID(e.At), e.At.UnixMilli(), string(e.Device), clip(string(e.Event.Kind), maxID), subject, text)
 }
 
 func (w *page) flow(e journal.Entry) error {
@@ -420,10 +435,16 @@ func (w *page) flow(e journal.Entry) error {
 	if f.Verdict.Action == policy.Block {
 		s.blocked = 1
 	}
+	if f.Seen.TLS != nil && len(f.Seen.TLS.Weak) > 0 {
+		s.weak = 1
+	}
+	if f.CarriedEncrypted {
+		s.carried = 1
+	}
 	more := f.Part > 0 // of a flow that was counted before
 	refused := s.blocked == 1
 	if more {
-		s.flows, s.blocked = 0, 0
+		s.flows, s.blocked, s.weak, s.carried = 0, 0, 0, 0
 	}
 	protection := protectionOf(f)
 	if e.Log != devices.LogNames {
@@ -437,13 +458,7 @@ func (w *page) flow(e journal.Entry) error {
 		}
 	}
 	p := placeOf(name, e.Flow.Destination.Organisation, string(f.Destination.Purpose), f.Destination.Country, f.Destination.Breaks)
-	k := look{
-		app: clip(f.Seen.App, maxID), protection: f.Seen.Protection.String(), harmless: f.Seen.Harmless,
-		why: clip(f.Seen.Reason, maxWhy), nameSource: f.NameSource.String(), credentials: clip(f.Seen.Credentials, maxID),
-	}
-	if f.Seen.TLS != nil {
-		k.tlsVersion = clip(f.Seen.TLS.Version, maxID)
-	}
+	k := lookOf(f)
 	device, dest, ruled, seen, err := w.ids(e.Device, p, rulingOf(f.Verdict), &k)
 	if err != nil {
 		return err
@@ -459,7 +474,7 @@ func (w *page) flow(e journal.Entry) error {
 	if row, ok := w.ledger.running[key]; ok && more {
 		// What is newest is told: the flow may have been cut or better understood since.
 		done, err := w.tx.ExecContext(w.ctx, `UPDATE flow SET last_ms = ?, bytes_out = bytes_out + ?, bytes_in = bytes_in + ?,
-			packets_out = packets_out + ?, packets_in = packets_in + ?, verdict = ?, seen = ?, readable = ?, blocked = ? WHERE id = ?`,
+			packets_out = packets_out + ?, packets_in = packets_in + ?, parts = parts + 1, verdict = ?, seen = ?, readable = ?, blocked = ? WHERE id = ?`,
 			s.last, s.out, s.in, clamp(out.Packets), clamp(in.Packets), ruled, seen, protection == rollReadable, refused, row)
 		if err != nil {
 			return err
@@ -565,7 +580,7 @@ func (w *page) roll(e journal.Entry, h hourKey, organisation string, s sum) {
 const (
 	addDay = `ON CONFLICT DO UPDATE SET bytes_out = bytes_out + excluded.bytes_out, bytes_in = bytes_in + excluded.bytes_in,
 		flows = flows + excluded.flows, lookups = lookups + excluded.lookups, blocked = blocked + excluded.blocked`
-	addHour = addDay + `, seen = excluded.seen, verdict = excluded.verdict,
+	addHour = addDay + `, weak = weak + excluded.weak, carried = carried + excluded.carried, seen = excluded.seen, verdict = excluded.verdict,
 		first_ms = min(first_ms, excluded.first_ms), last_ms = max(last_ms, excluded.last_ms)`
 	addTally = addDay + `, readable_flows = readable_flows + excluded.readable_flows,
 		readable_bytes = readable_bytes + excluded.readable_bytes, last_ms = max(last_ms, excluded.last_ms)`
@@ -581,9 +596,9 @@ func (w *page) sums() error {
 		}
 	}
 	for k, s := range w.hours {
-		if err := w.exec(`INSERT INTO hour (hour, device, destination, protection, bytes_out, bytes_in, flows, lookups, blocked, seen, verdict, first_ms, last_ms)
-			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) `+addHour,
-			k.hour, k.device, k.place, k.protection, s.out, s.in, s.flows, s.lookups, s.blocked, s.look, s.ruling, s.first, s.last); err != nil {
+		if err := w.exec(`INSERT INTO hour (hour, device, destination, protection, bytes_out, bytes_in, flows, lookups, blocked, weak, carried, seen, verdict, first_ms, last_ms)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) `+addHour,
+			k.hour, k.device, k.place, k.protection, s.out, s.in, s.flows, s.lookups, s.blocked, s.weak, s.carried, s.look, s.ruling, s.first, s.last); err != nil {
 			return err
 		}
 	}
@@ -627,6 +642,22 @@ func (w *page) ids(d devices.ID, p place, r ruling, k *look) (device, dest, rule
 
 func placeOf(name, organisation, purpose, country, breaks string) place {
 	return place{clip(name, maxHost), clip(organisation, maxWhy), clip(purpose, maxID), clip(country, maxID), clip(breaks, maxWhy)}
+}
+
+func lookOf(f *journal.Flow) look {
+	k := look{
+		app: clip(f.Seen.App, maxID), protection: f.Seen.Protection.String(), harmless: f.Seen.Harmless,
+		why: clip(f.Seen.Reason, maxWhy), nameSource: f.NameSource.String(), credentials: clip(f.Seen.Credentials, maxID),
+		Findings:  journal.FindingsOf(&f.Seen),
+		ambiguous: f.Ambiguous, inbound: f.Inbound, portMapped: f.PortMapped, byNameOnly: f.ByNameOnly, carried: f.CarriedEncrypted,
+	}
+	if f.Seen.TLS != nil {
+		k.tlsVersion = clip(f.Seen.TLS.Version, maxID)
+	}
+	for _, text := range []*string{&k.QUICVersion, &k.TLSCipher, &k.TLSWeak, &k.Certificate, &k.CredentialUser, &k.Identifiers} {
+		*text = clip(*text, maxWhy)
+	}
+	return k
 }
 
 func rulingOf(v policy.Verdict) ruling {

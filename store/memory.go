@@ -21,8 +21,9 @@ type memory struct {
 	day   int // of the last writing, or of the start
 }
 
-// maxKept bounds the events in memory.db.
-const maxKept = 1000
+// maxKept bounds the events in memory.db: as many as in the ledger, or fewer
+// where the file is to be small, for the days need their room.
+func (m *memory) maxKept() int64 { return min(maxEvents, m.bytes>>10) }
 
 func openMemory(ctx context.Context, cfg Config) (*memory, error) {
 	path := cfg.MemoryPath
@@ -109,15 +110,15 @@ func (m *memory) take(ctx context.Context, tx *sql.Tx, generation int64, days []
 		}
 	}
 	for _, e := range events {
-		if _, err := tx.ExecContext(ctx, "INSERT OR IGNORE INTO event (id, at_ms, device, kind, text) VALUES (?, ?, ?, ?, ?)",
-			e.ID, e.At.UnixMilli(), string(e.Device), string(e.Kind), e.Text); err != nil {
+		if _, err := tx.ExecContext(ctx, "INSERT OR IGNORE INTO event (id, at_ms, device, kind, subject, text) VALUES (?, ?, ?, ?, ?, ?)",
+			e.ID, e.At.UnixMilli(), string(e.Device), string(e.Kind), e.Subject, e.Text); err != nil {
 			return err
 		}
 	}
 	if _, err := tx.ExecContext(ctx, "INSERT INTO meta (key, value) VALUES ('taken', ?1) ON CONFLICT DO UPDATE SET value = ?1", generation); err != nil {
 		return err
 	}
-	if _, err := tx.ExecContext(ctx, "DELETE FROM event WHERE id <= (SELECT id FROM event ORDER BY id DESC LIMIT 1 OFFSET ?)", maxKept); err != nil {
+	if _, err := tx.ExecContext(ctx, "DELETE FROM event WHERE id <= (SELECT id FROM event ORDER BY id DESC LIMIT 1 OFFSET ?)", m.maxKept()); err != nil {
 		return err
 	}
 	return m.shrink(ctx, tx)
@@ -196,8 +197,8 @@ func (m *memory) restore(ctx context.Context, l *ledger) error {
 	}
 	return inTx(ctx, l.db, func(tx *sql.Tx) error {
 		for _, e := range events {
-			if _, err := tx.ExecContext(ctx, "INSERT OR IGNORE INTO event (id, at_ms, device, kind, text) VALUES (?, ?, ?, ?, ?)",
-				e.ID, e.At.UnixMilli(), string(e.Device), string(e.Kind), e.Text); err != nil {
+			if _, err := tx.ExecContext(ctx, "INSERT OR IGNORE INTO event (id, at_ms, device, kind, subject, text) VALUES (?, ?, ?, ?, ?, ?)",
+				e.ID, e.At.UnixMilli(), string(e.Device), string(e.Kind), e.Subject, e.Text); err != nil {
 				return err
 			}
 			l.lastID = max(l.lastID, e.ID)
@@ -234,7 +235,7 @@ func (l *ledger) unsaved(ctx context.Context) ([]dayRow, error) {
 
 // eventsAfter reads the events of either file whose id is above the given one.
 func eventsAfter(ctx context.Context, db *sql.DB, id int64) ([]journal.EventRow, error) {
-	rows, err := db.QueryContext(ctx, "SELECT id, at_ms, device, kind, text FROM event WHERE id > ? ORDER BY id", id)
+	rows, err := db.QueryContext(ctx, "SELECT id, at_ms, device, kind, subject, text FROM event WHERE id > ? ORDER BY id", id)
 	if err != nil {
 		return nil, err
 	}
@@ -247,7 +248,7 @@ func scanEvents(rows *sql.Rows) ([]journal.EventRow, error) {
 	for rows.Next() {
 		var e journal.EventRow
 		var at int64
-		if err := rows.Scan(&e.ID, &at, &e.Device, &e.Kind, &e.Text); err != nil {
+		if err := rows.Scan(&e.ID, &at, &e.Device, &e.Kind, &e.Subject, &e.Text); err != nil {
 			return nil, err
 		}
 		e.At = time.UnixMilli(at)

@@ -94,11 +94,12 @@ func (s *Store) Destinations(ctx context.Context, device devices.ID, since time.
 func destinations(ctx context.Context, db *sql.DB, device devices.ID, since time.Time) ([]journal.DestinationTotals, error) {
 	// What is newest is found by packing the second above the id of the dictionary's row.
 	rows, err := db.QueryContext(ctx, `SELECT n.name, k.name_source, n.organisation, n.purpose, n.country, n.breaks,
-			h.out, h.in_, h.flows, h.lookups, h.blocked, h.readable, h.harmless, h.encrypted, h.unclear,
+			h.out, h.in_, h.flows, h.lookups, h.blocked, h.readable, h.harmless, h.encrypted, h.unclear, h.weak, h.carried,
 			k.why, v.action, v.reason, v.rule, v.list, h.first, h.last
 		FROM (SELECT destination, sum(bytes_out) AS out, sum(bytes_in) AS in_, sum(flows) AS flows, sum(lookups) AS lookups,
 				sum(blocked) AS blocked, sum(iif(protection = 3, flows, 0)) AS readable, sum(iif(protection = 4, flows, 0)) AS harmless,
 				sum(iif(protection = 2, flows, 0)) AS encrypted, sum(iif(protection = 1, flows, 0)) AS unclear,
+				sum(weak) AS weak, sum(carried) AS carried,
 				max(iif(protection = 0, 0, last_ms / 1000 << 31 | seen)) & 0x7fffffff AS seen,
 				max(last_ms / 1000 << 31 | verdict) & 0x7fffffff AS verdict,
 				min(first_ms) AS first, max(last_ms) AS last
@@ -116,7 +117,7 @@ func destinations(ctx context.Context, db *sql.DB, device devices.ID, since time
 		var d journal.DestinationTotals
 		var first, last int64
 		if err := rows.Scan(&d.Name, &d.NameSource, &d.Organisation, &d.Purpose, &d.Country, &d.Breaks,
-			&d.BytesOut, &d.BytesIn, &d.Flows, &d.Lookups, &d.Blocked, &d.Readable, &d.Harmless, &d.Encrypted, &d.CannotTell,
+			&d.BytesOut, &d.BytesIn, &d.Flows, &d.Lookups, &d.Blocked, &d.Readable, &d.Harmless, &d.Encrypted, &d.CannotTell, &d.Weak, &d.Carried,
 			&d.Why, &d.Verdict, &d.Reason, &d.Rule, &d.List, &first, &last); err != nil {
 			return nil, err
 		}
@@ -155,7 +156,9 @@ func flows(ctx context.Context, db *sql.DB, f journal.Filter) ([]journal.FlowRow
 	rows, err := db.QueryContext(ctx, `SELECT f.id, d.device, f.first_ms, f.last_ms, f.proto, f.src, f.src_port, f.dst, f.dst_port,
 			k.app, k.protection, k.harmless, k.why, iif(k.name_source = 'address', '', n.name), k.name_source, k.tls_version,
 			n.organisation, n.purpose, n.country, f.bytes_out, f.bytes_in, f.packets_out, f.packets_in,
-			v.action, v.reason, v.rule, v.list, f.proxied, k.credentials
+			v.action, v.reason, v.rule, v.list, f.proxied, k.credentials,
+			k.quic_version, k.ech, k.tls_cipher, k.tls_weak, k.certificate, k.credential_user, k.credential_default, k.identifiers,
+			k.ambiguous, k.inbound, k.port_mapped, k.by_name_only, k.carried, f.parts
 		FROM flow f `+index+`
 		CROSS JOIN device d ON d.id = f.device
 		CROSS JOIN destination n ON n.id = f.destination
@@ -176,7 +179,9 @@ func flows(ctx context.Context, db *sql.DB, f journal.Filter) ([]journal.FlowRow
 		if err := rows.Scan(&r.ID, &r.Device, &first, &last, &proto, &src, &srcPort, &dst, &dstPort,
 			&r.App, &r.Protection, &r.Harmless, &r.Why, &r.Name, &r.NameSource, &r.TLSVersion,
 			&r.Organisation, &r.Purpose, &r.Country, &r.BytesOut, &r.BytesIn, &r.PacketsOut, &r.PacketsIn,
-			&r.Verdict, &r.Reason, &r.Rule, &r.List, &r.Proxied, &r.Credentials); err != nil {
+			&r.Verdict, &r.Reason, &r.Rule, &r.List, &r.Proxied, &r.Credentials,
+			&r.QUICVersion, &r.ECH, &r.TLSCipher, &r.TLSWeak, &r.Certificate, &r.CredentialUser, &r.CredentialDefault, &r.Identifiers,
+			&r.Ambiguous, &r.Inbound, &r.PortMapped, &r.ByNameOnly, &r.Carried, &r.Parts); err != nil {
 			return nil, err
 		}
 		r.First, r.Last = time.UnixMilli(first), time.UnixMilli(last)
@@ -266,12 +271,24 @@ func events(ctx context.Context, db *sql.DB, f journal.Filter) ([]journal.EventR
 	if !f.Until.IsZero() {
 		q.and("at_ms <= ?", f.Until.UnixMilli())
 	}
-	rows, err := db.QueryContext(ctx, "SELECT id, at_ms, device, kind, text FROM event"+q.where()+
+	rows, err := db.QueryContext(ctx, "SELECT id, at_ms, device, kind, subject, text FROM event"+q.where()+
 		" ORDER BY id DESC LIMIT ?", append(q.args, limit(f))...)
 	if err != nil {
 		return nil, err
 	}
 	return scanEvents(rows)
+}
+
+// Told is every rare event of a device that is still kept, for a Recorder to
+// remember; newest first.
+func (s *Store) Told(ctx context.Context) ([]journal.EventRow, error) {
+	return ask(ctx, s, func(ctx context.Context, db *sql.DB) ([]journal.EventRow, error) {
+		rows, err := db.QueryContext(ctx, "SELECT id, at_ms, device, kind, subject, '' FROM event WHERE device != '' ORDER BY id DESC")
+		if err != nil {
+			return nil, err
+		}
+		return scanEvents(rows)
+	})
 }
 
 // conditions are the terms of a WHERE with their arguments.

@@ -9,7 +9,7 @@ import (
 
 // Bounds of the ledger that are not the household's business.
 const (
-	maxEvents = 2000 // rare events are pruned by number and not by age
+	maxEvents = 4000 // rare events are pruned by number and not by age
 	chunkRows = 1000 // deleted in one transaction, so that the write-ahead log stays small
 )
 
@@ -172,8 +172,8 @@ func (l *ledger) dropQuarter(ctx context.Context) (rows int64, err error) {
 // foldHours and foldedHours, around a further condition, add roll-ups to those
 // without a name.
 const (
-	foldHours = `INSERT INTO hour
-		SELECT device, hour, 0, protection, sum(bytes_out), sum(bytes_in), sum(flows), sum(lookups), sum(blocked), 0, 0, min(first_ms), max(last_ms)
+	foldHours = `INSERT INTO hour (device, hour, destination, protection, bytes_out, bytes_in, flows, lookups, blocked, weak, carried, seen, verdict, first_ms, last_ms)
+		SELECT device, hour, 0, protection, sum(bytes_out), sum(bytes_in), sum(flows), sum(lookups), sum(blocked), sum(weak), sum(carried), 0, 0, min(first_ms), max(last_ms)
 		FROM hour WHERE destination != 0`
 	foldedHours = " GROUP BY device, hour, protection " + addHour
 )

@@ -191,7 +191,7 @@ func TestWhatWasRecordedIsAnswered(t *testing.T) {
 		Device: tv, First: now.Add(-time.Second), Last: now, Proto: "tcp",
 		Src: netip.MustParseAddrPort("192.168.1.20:40000"), Dst: netip.MustParseAddrPort("203.0.113.7:443"),
 		App: "tls", Protection: "readable", Why: "TLS 1.3 handshake", Name: "api.example.com", NameSource: "sni", TLSVersion: "1.3",
-		Organisation: "Tracker Inc", Purpose: "ads", Country: "US", BytesOut: 10, BytesIn: 20, PacketsOut: 3, PacketsIn: 4, Verdict: "none",
+		Organisation: "Tracker Inc", Purpose: "ads", Country: "US", BytesOut: 10, BytesIn: 20, PacketsOut: 3, PacketsIn: 4, Verdict: "none", Parts: 1,
 	}})
 	lookups, err := h.Lookups(ctx, journal.Filter{Device: tv, Blocked: true})
 	if err != nil {

@@ -398,7 +398,7 @@ func (s *Server) getEvents(r *http.Request) (any, error) {
 	}
 	out := api.Events{Events: []api.Event{}}
 	for _, row := range rows {
-		out.Events = append(out.Events, api.Event{ID: row.ID, At: row.At, Device: string(row.Device), Kind: string(row.Kind), Text: row.Text})
+		out.Events = append(out.Events, api.Event{ID: row.ID, At: row.At, Device: string(row.Device), Kind: string(row.Kind), Subject: row.Subject, Text: row.Text})
 	}
 	if n := len(rows); n > 0 && n == f.Limit {
 		out.Next = rows[n-1].ID

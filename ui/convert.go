@@ -41,7 +41,7 @@ func toDevice(d devices.Device, t journal.DeviceTotals) api.Device {
 func toDestination(t journal.DestinationTotals) api.Destination {
 	d := api.Destination{
 		Name: t.Name, NameSource: t.NameSource, Organisation: t.Organisation, Purpose: t.Purpose, Country: t.Country, Breaks: t.Breaks,
-		Why: t.Why, Readable: t.Readable, Encrypted: t.Encrypted, CannotTell: t.CannotTell, Harmless: t.Harmless,
+		Why: t.Why, Readable: t.Readable, Encrypted: t.Encrypted, CannotTell: t.CannotTell, Harmless: t.Harmless, Weak: t.Weak, Carried: t.Carried,
 		BytesOut: t.BytesOut, BytesIn: t.BytesIn, Flows: t.Flows, Lookups: t.Lookups, Blocked: t.Blocked,
 		Verdict: t.Verdict, Reason: t.Reason, Rule: t.Rule, List: t.List, First: t.First, Last: t.Last,
 	}
@@ -66,6 +66,10 @@ func toFlow(f journal.FlowRow) api.Flow {
 		TLSVersion: f.TLSVersion, Organisation: f.Organisation, Purpose: f.Purpose, Country: f.Country,
 		BytesOut: f.BytesOut, BytesIn: f.BytesIn, PacketsOut: f.PacketsOut, PacketsIn: f.PacketsIn,
 		Verdict: f.Verdict, Reason: f.Reason, Rule: f.Rule, List: f.List, Proxied: f.Proxied, Credentials: f.Credentials,
+		QUICVersion: f.QUICVersion, ECH: f.ECH, TLSCipher: f.TLSCipher, TLSWeak: f.TLSWeak, Certificate: f.Certificate,
+		CredentialUser: f.CredentialUser, CredentialDefault: f.CredentialDefault, Identifiers: f.Identifiers,
+		NameAmbiguous: f.Ambiguous, Inbound: f.Inbound, PortMapped: f.PortMapped, ByNameOnly: f.ByNameOnly,
+		CarriedEncrypted: f.Carried, Parts: max(f.Parts, 1),
 	}
 }
 

@@ -83,6 +83,7 @@ func TestPagesGolden(t *testing.T) {
 	s := newServer(t, family())
 	for name, path := range map[string]string{
 		"home": "/", "device": tvPage, "phone": "/devices/00:00:5e:10:00:2a", "rules": "/rules", "health": "/health",
+		"flows": "/log?what=flows", "toy": "/devices/talking%20bear?since=24h",
 	} {
 		w := ask(s.TCP(), "GET", path, "", "")
 		if w.Code != http.StatusOK {

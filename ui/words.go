@@ -39,6 +39,7 @@ func (s *Server) words() template.FuncMap {
 		"more":       func(list []string, n int) int { return max(0, len(list)-n) },
 		"nameFrom":   nameFromWord,
 		"credential": credentialWord,
+		"findings":   findings,
 		"event":      eventWord,
 		"protocol":   protocolWord,
 		"kinds":      kinds,
@@ -303,11 +304,59 @@ func nameFromWord(from string) string {
 	return "nothing but its address"
 }
 
-func credentialWord(kind string) string {
-	if kind == "" {
+// credentialWord says which credential travelled readable, whose as far as may
+// be told, and whether everybody knows it.
+func credentialWord(f api.Flow) string {
+	if f.Credentials == "" {
 		return ""
 	}
-	return "a password or key travelled readable (" + show(kind) + ")"
+	text := "a password or key travelled readable (" + show(f.Credentials)
+	if f.CredentialUser != "" {
+		text += " of " + show(f.CredentialUser)
+	}
+	if f.CredentialDefault {
+		text += ", one that everybody knows: change it"
+	}
+	return text + ")"
+}
+
+// findings are what else is worth knowing of a connection, in plain sentences
+// without a full stop.
+func findings(f api.Flow) []string {
+	var out []string
+	note := func(is bool, text string) {
+		if is {
+			out = append(out, text)
+		}
+	}
+	first, _, _ := strings.Cut(f.TLSWeak, "; ")
+	note(first != "" && !strings.Contains(f.Why, first), "weak encryption: "+show(f.TLSWeak)) // else the reason says so
+	note(f.Identifiers != "", "told on the way: "+identifierWords(f.Identifiers))
+	note(f.CarriedEncrypted, "readable only inside your house: Netcurtain carried it encrypted from here on")
+	note(f.PortMapped, "opened from outside, through a port that a device had the router open")
+	note(f.Inbound && !f.PortMapped, "opened from outside")
+	note(f.ByNameOnly, "blocked by its name: its address serves others, too")
+	note(f.NameAmbiguous, "one of several names at this address")
+	note(f.ECH, "it hides which site it is for")
+	return out
+}
+
+// identifierWords turns "mac:1,imei:2" into "its hardware address, its IMEI (2 times)".
+func identifierWords(text string) string {
+	names := map[string]string{
+		"mac": "a hardware address", "imei": "an IMEI", "serial": "a serial number", "e-mail": "an e-mail address",
+		"location": "a location", "advertising-id": "an advertising number", "device-id": "a device number",
+	}
+	var out []string
+	for one := range strings.SplitSeq(text, ",") {
+		kind, times, _ := strings.Cut(one, ":")
+		word := cmp.Or(names[kind], show(kind))
+		if times != "" && times != "1" {
+			word += " (" + show(times) + " times)"
+		}
+		out = append(out, word)
+	}
+	return strings.Join(out, ", ")
 }
 
 // visible reports whether r may stand in a line of text: printable, and not one
@@ -364,6 +413,10 @@ func eventWord(kind string) string {
 		return "First contact"
 	case "readable-secret":
 		return "Readable password"
+	case "weak-tls":
+		return "Weak encryption"
+	case "port-map":
+		return "Opened a port"
 	case "side-door":
 		return "Way round the filter"
 	case "health":

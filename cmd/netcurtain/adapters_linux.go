@@ -160,6 +160,7 @@ func (h household) RemoveRule(ctx context.Context, id int64) error {
 }
 
 func (h household) Erase(ctx context.Context, id devices.ID) (int64, error) {
+	h.d.recorder.Forget(id)
 	if id == "" {
 		return h.d.store.EraseAll(ctx)
 	}

@@ -163,6 +163,11 @@ func (d *daemon) ready(ctx context.Context) (err error) {
 	if d.recorder, err = journal.NewRecorder(journal.Config{Registerer: d.metrics}); err != nil {
 		return err
 	}
+	told, err := d.store.Told(ctx)
+	if err != nil {
+		return err
+	}
+	d.recorder.Remember(told)
 	d.health = newHealth(d.recorder, time.Now)
 	return errors.Join(d.knowDevices(ctx), d.watch())
 }
@@ -405,7 +410,7 @@ func (d *daemon) sight(s devices.Sighting) {
 		return
 	}
 	d.recorder.Record(journal.Entry{At: s.At, Device: dev.ID, Log: dev.Log, Event: &journal.Event{
-		Kind: journal.EventNewDevice, Text: "A device was seen for the first time.",
+		Kind: journal.EventNewDevice, Subject: "itself", Text: "A device was seen for the first time.",
 	}})
 	d.changed()
 }

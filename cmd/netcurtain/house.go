@@ -137,10 +137,30 @@ func (c flowsCmd) Run(ctx context.Context, io std) error {
 		if x.Verdict == "block" {
 			why = strings.TrimSpace(x.Rule + " " + x.List)
 		}
+		why = strings.Join(append([]string{why}, notes(x)...), "; ")
 		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", x.Last.Local().Format("15:04:05"), clean(names[x.Device]), clean(to), clean(x.Organisation),
 			how, human(x.BytesOut), human(x.BytesIn), clean(why))
 	}
 	return t.Flush()
+}
+
+// notes are what a line should say of a flow beside why it is judged so.
+func notes(x api.Flow) (out []string) {
+	note := func(is bool, text string) {
+		if is {
+			out = append(out, text)
+		}
+	}
+	note(x.Credentials != "", strings.TrimSpace("CREDENTIAL SENT READABLE "+x.Credentials+" "+x.CredentialUser))
+	note(x.CredentialDefault, "a login that everybody knows")
+	note(x.Identifiers != "", "told "+x.Identifiers)
+	note(x.TLSWeak != "" && !strings.HasPrefix(x.Why, "TLS handshake seen, but"), "weak: "+x.TLSWeak)
+	note(x.CarriedEncrypted, "carried encrypted by us")
+	note(x.Inbound && !x.PortMapped, "opened from outside")
+	note(x.PortMapped, "opened from outside through a mapped port")
+	note(x.ByNameOnly, "by its name only")
+	note(x.NameAmbiguous, "one of several names")
+	return out
 }
 
 // names maps the devices' IDs to what they are called.

@@ -44,6 +44,14 @@ type Row struct {
 	ECH         bool   `json:"ech"`          // server_name is the outer one
 	Credentials string `json:"credentials"`  // which kind travelled readable
 
+	TLSCipher         string `json:"tls_cipher"`         // chosen, as IANA calls it
+	TLSWeak           string `json:"tls_weak"`           // what is weak or badly set up, in words
+	Certificate       string `json:"certificate"`        // what is wrong with it: "expired,self-signed", …
+	CredentialUser    string `json:"credential_user"`    // masked
+	CredentialDefault bool   `json:"credential_default"` // a login that everybody knows
+	Identifiers       string `json:"identifiers"`        // kinds that travelled readable: "mac:1,imei:2"
+	Inbound           bool   `json:"inbound"`            // opened from outside
+
 	BytesOut   uint64    `json:"bytes_out"` // from the device; IP headers included
 	BytesIn    uint64    `json:"bytes_in"`
 	PacketsOut uint64    `json:"packets_out"`
@@ -175,8 +183,11 @@ func row(file string, e *journal.Entry) Row {
 	if r.Protocol == "" {
 		r.Protocol, r.Reason = "unknown", "no payload seen"
 	}
-	if t := f.Seen.TLS; t != nil {
-		r.TLSVersion, r.QUICVersion, r.ECH = t.Version, t.QUICVersion, t.ECH
+	if f.Seen.TLS != nil {
+		r.TLSVersion = f.Seen.TLS.Version
 	}
+	x := journal.FindingsOf(&f.Seen)
+	r.QUICVersion, r.ECH, r.TLSCipher, r.TLSWeak, r.Certificate = x.QUICVersion, x.ECH, x.TLSCipher, x.TLSWeak, x.Certificate
+	r.CredentialUser, r.CredentialDefault, r.Identifiers, r.Inbound = x.CredentialUser, x.CredentialDefault, x.Identifiers, f.Inbound
 	return r
 }

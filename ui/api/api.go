@@ -95,6 +95,8 @@ type Destination struct {
 	Encrypted    int64     `json:"encrypted"`
 	CannotTell   int64     `json:"cannot_tell"`
 	Harmless     int64     `json:"harmless"` // readable, but of no concern; not among readable
+	Weak         int64     `json:"weak"`     // flows whose encryption is outdated or badly set up
+	Carried      int64     `json:"carried"`  // flows that left the device readable and the router encrypted
 	BytesOut     int64     `json:"bytes_out"`
 	BytesIn      int64     `json:"bytes_in"`
 	Flows        int64     `json:"flows"`
@@ -157,6 +159,21 @@ type Flow struct {
 	List         string    `json:"list"`
 	Proxied      bool      `json:"proxied"`
 	Credentials  string    `json:"credentials"` // which kind travelled readable, never the credential
+
+	QUICVersion       string `json:"quic_version"`
+	ECH               bool   `json:"ech"`                // the hello was encrypted: a name that it shows is the front's
+	TLSCipher         string `json:"tls_cipher"`         // chosen, as IANA calls it
+	TLSWeak           string `json:"tls_weak"`           // what is weak or badly set up, in words
+	Certificate       string `json:"certificate"`        // what is wrong with it: "expired,self-signed", …
+	CredentialUser    string `json:"credential_user"`    // masked
+	CredentialDefault bool   `json:"credential_default"` // a login that everybody knows
+	Identifiers       string `json:"identifiers"`        // kinds that travelled readable: "mac:1,imei:2"
+	NameAmbiguous     bool   `json:"name_ambiguous"`     // the address has other names, too
+	Inbound           bool   `json:"inbound"`            // opened from outside
+	PortMapped        bool   `json:"port_mapped"`        // and through a port that a device had the router open
+	ByNameOnly        bool   `json:"by_name_only"`       // blocked where its name is seen, not by its address
+	CarriedEncrypted  bool   `json:"carried_encrypted"`  // left the device readable and the router encrypted
+	Parts             int64  `json:"parts"`              // how many times it was told of, from its beginning to its end
 }
 
 // Flows is the answer to GET /api/v1/flows. Next, when not 0, is the "before"
@@ -192,11 +209,12 @@ type Lookups struct {
 
 // Event is one rare event in plain words.
 type Event struct {
-	ID     int64     `json:"id"`
-	At     time.Time `json:"at"`
-	Device string    `json:"device"` // "" for the house itself
-	Kind   string    `json:"kind"`
-	Text   string    `json:"text"`
+	ID      int64     `json:"id"`
+	At      time.Time `json:"at"`
+	Device  string    `json:"device"` // "" for the house itself
+	Kind    string    `json:"kind"`
+	Subject string    `json:"subject"` // what it is about; "" where the device is not logged by name
+	Text    string    `json:"text"`
 }
 
 // Events is the answer to GET /api/v1/events.
