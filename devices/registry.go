@@ -39,6 +39,8 @@ type Choice struct {
 	Kind Kind
 	Mode Mode
 	Log  *LogLevel
+	// CarryEncrypted and StripTracking choose what Device's fields of these names say.
+	CarryEncrypted, StripTracking bool
 }
 
 // Registry knows the devices of the house. It is safe for concurrent use, and
@@ -389,6 +391,7 @@ func (r *Registry) out(rec *record, now time.Time) Device {
 	if d.Mode = c.Mode; d.Mode == ModeUnset {
 		d.Mode = r.defaultMode(d.FirstSeen, now)
 	}
+	d.CarryEncrypted, d.StripTracking = c.CarryEncrypted, c.StripTracking
 	switch {
 	case c.Log != nil:
 		d.Log = *c.Log

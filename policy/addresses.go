@@ -89,14 +89,16 @@ func (s *Set) doorOf(q *Query) (d door, ok bool) {
 		return d, false
 	}
 	d, ok = s.doorsAt[unwrap(q.Addr)]
-	return d, ok && !s.opened(d.name, func(r Rule) bool { return r.covers(q.Device, q.Now) })
+	return d, ok && !s.opened(d.name, func(r *Rule) bool { return r.covers(q) })
 }
 
-// opened reports whether a rule of those that count allows name.
-func (s *Set) opened(name dnsname.Name, counts func(Rule) bool) bool {
+// opened reports whether a rule of those that count allows all of name.
+func (s *Set) opened(name dnsname.Name, counts func(*Rule) bool) bool {
 	for ; name != "" && len(s.rules) > 0; name = name.Parent() {
-		if slices.ContainsFunc(s.rules[name], func(r Rule) bool { return r.Action == Allow && counts(r) }) {
-			return true
+		for i := range s.rules[name] {
+			if r := &s.rules[name][i]; r.Action == Allow && r.Path == "" && counts(r) {
+				return true
+			}
 		}
 	}
 	return false
@@ -111,7 +113,7 @@ func (s *Set) ClosedAddresses(now time.Time) []netip.Addr {
 	}
 	var all []netip.Addr
 	for a, d := range s.doorsAt {
-		if !s.opened(d.name, func(r Rule) bool { return r.Until.IsZero() || now.Before(r.Until) }) {
+		if !s.opened(d.name, func(r *Rule) bool { return r.Until.IsZero() || now.Before(r.Until) }) {
 			all = append(all, a)
 		}
 	}

@@ -20,8 +20,8 @@ const (
 // Decide gives the verdict on q. A nil Set decides nothing.
 //
 // The order is: the house switched off; a device whose mode is off; a device that
-// is local. Then the household's rules, the device's own before the house's and
-// longer names before shorter; then side doors, by name and, for guarded devices, by
+// is local. Then the household's rules, the device's own before the house's,
+// longer names before shorter and a path before the whole name; then side doors, by name and, for guarded devices, by
 // address; then lists, allowing ones before
 // blocking ones; then rebinding. A device in watch mode gets all of this, noted
 // and not obeyed.
@@ -95,14 +95,15 @@ func (s *Set) ofName(q *Query, name dnsname.Name) Verdict {
 }
 
 // byRule finds the household's rule: a device's own rule wins over the house's,
-// then the longest name, then the newest.
+// then the longest name, then the longest path, then the newest.
 func (s *Set) byRule(q *Query, name dnsname.Name) (v Verdict) {
 	if len(s.rules) == 0 {
 		return v
 	}
 	for ; name != ""; name = name.Parent() {
-		for _, r := range s.rules[name] {
-			if !r.covers(q.Device, q.Now) {
+		for i := range s.rules[name] {
+			r := &s.rules[name][i]
+			if !r.covers(q) {
 				continue
 			}
 			if r.Device != "" {
@@ -116,8 +117,8 @@ func (s *Set) byRule(q *Query, name dnsname.Name) (v Verdict) {
 	return v
 }
 
-func (r Rule) verdict() Verdict {
-	return Verdict{Action: r.Action, Reason: ReasonRule, Rule: string(r.Name), List: ListHousehold}
+func (r *Rule) verdict() Verdict {
+	return Verdict{Action: r.Action, Reason: ReasonRule, Rule: string(r.Name) + r.Path, List: ListHousehold}
 }
 
 // byList is what the lists say. A rule that gives an answer is a block when the

@@ -7,7 +7,6 @@ import (
 	"net/netip"
 	"slices"
 	"sync/atomic"
-	"time"
 
 	"github.com/netcurtain/netcurtain/devices"
 	"github.com/netcurtain/netcurtain/internal/dnsname"
@@ -49,7 +48,7 @@ type Config struct {
 type Set struct {
 	off         bool
 	defaultMode devices.Mode
-	rules       map[dnsname.Name][]Rule // the newest of a name first
+	rules       map[dnsname.Name][]Rule // of a name: the longest path first, then the newest
 	index       *blocklist.Index
 	lists       uint64
 	rewrites    bool
@@ -85,7 +84,7 @@ func Compile(c Config) (*Set, error) {
 	}
 	for _, rules := range s.rules {
 		slices.SortFunc(rules, func(a, b Rule) int {
-			return cmp.Or(b.Created.Compare(a.Created), cmp.Compare(b.ID, a.ID))
+			return cmp.Or(cmp.Compare(len(b.Path), len(a.Path)), b.Created.Compare(a.Created), cmp.Compare(b.ID, a.ID))
 		})
 	}
 	for _, z := range c.LocalZones {
@@ -110,12 +109,18 @@ func (r Rule) check() error {
 	case r.Action != Allow && r.Action != Block:
 		return fmt.Errorf("rule %d for %q neither allows nor blocks", r.ID, r.Name)
 	}
+	if r.Path != "" {
+		if path, err := ParsePath(r.Path); err != nil || path != r.Path {
+			return fmt.Errorf("rule %d for %q: %w", r.ID, r.Name, cmp.Or(err, fmt.Errorf("path %q is not in normal form, %q", r.Path, path)))
+		}
+	}
 	return nil
 }
 
-// covers reports whether r speaks for device now.
-func (r Rule) covers(device devices.ID, now time.Time) bool {
-	return (r.Device == "" || r.Device == device) && (r.Until.IsZero() || now.Before(r.Until))
+// covers reports whether r speaks of q.
+func (r *Rule) covers(q *Query) bool {
+	return (r.Device == "" || r.Device == q.Device) && (r.Until.IsZero() || q.Now.Before(r.Until)) &&
+		(r.Path == "" || q.Layer == LayerHTTP && speaksOf(r.Path, q.Path))
 }
 
 // zones is a small set of names that stand for all below them too.

@@ -22,10 +22,10 @@ var noon = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 // Each file of testdata is one story: what the household chose, and what is
 // decided then. The files' sections:
 //
-//	-- config --        rule allow|block NAME [device=D] [until=10m] [made=-5m]
+//	-- config --        rule allow|block NAME[/PATH] [device=D] [until=10m] [made=-5m]
 //	                    zone NAME · exempt NAME · doors DEVICE · default MODE · rewrites · off
 //	-- list NAME --     a block list · -- allowlist NAME -- · lists NAME… in config chooses among them
-//	-- queries --       LAYER NAME [device=tv] [kind=tv] [mode=protect] [addr=A] [asked=NAME] [at=10m] [type=AAAA] [name=N] [from=A] => VERDICT
+//	-- queries --       LAYER NAME [device=tv] [kind=tv] [mode=protect] [addr=A] [asked=NAME] [at=10m] [type=AAAA] [name=N] [from=A] [get=TARGET] [post=TARGET] => VERDICT
 //
 // It is noon; until, made and at count from there. A verdict is "none" or
 // "ACTION[ noted] REASON LIST: RULE".
@@ -146,7 +146,11 @@ func readConfigLine(t *testing.T, c *policy.Config, w []string) {
 	case "lists":
 		c.Lists = c.Index.Mask(w[1:]...)
 	case "rule":
-		r := policy.Rule{ID: int64(len(c.Rules) + 1), Name: dnsname.Name(arg(2)), Created: noon.Add(-time.Hour)}
+		name, path, _ := strings.Cut(arg(2), "/")
+		r := policy.Rule{ID: int64(len(c.Rules) + 1), Name: dnsname.Name(name), Created: noon.Add(-time.Hour)}
+		if path != "" {
+			r.Path = "/" + path
+		}
 		switch arg(1) {
 		case "allow":
 			r.Action = policy.Allow
@@ -217,6 +221,8 @@ func readQuery(t *testing.T, s string) policy.Query {
 			q.Type = kind
 		case "name":
 			q.ClientName = v
+		case "get", "post":
+			q.Path = policy.PathClass(strings.ToUpper(k), v)
 		case "from":
 			q.ClientAddr = netip.MustParseAddr(v)
 		default:

@@ -56,6 +56,9 @@ type Query struct {
 	Proto   flow.Proto
 	Purpose string // from the atlas
 	Country string
+	// Path is LayerHTTP's: the request's method and path class, as PathClass gives
+	// it. Rules with a path speak at that layer only.
+	Path string
 
 	// Who asks, for lists that have rules for certain devices ($client, $ctag).
 	// What is unknown stays zero. Kind gives a tag too, see docs/lists.md.
@@ -143,12 +146,13 @@ type Verdict struct {
 // CNAME replaces all others; "RCODE" is an answer without records.
 type Answers struct{ Records []blocklist.Answer }
 
-// Rule is the household's own: allow or block a name and everything below it,
-// for one device or for the house, for ever or until an end.
+// Rule is the household's own: allow or block a name and everything below it, or
+// one path of it, for one device or for the house, for ever or until an end.
 type Rule struct {
 	ID      int64
 	Action  Action
 	Name    dnsname.Name
+	Path    string     // "" is everything; else as ParsePath gives it, for requests that can be read (LayerHTTP)
 	Device  devices.ID // "" is the whole house
 	Until   time.Time  // zero is for ever
 	Created time.Time

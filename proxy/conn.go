@@ -227,7 +227,7 @@ func (c *conn) carryOpaque(ctx context.Context, said speech, hello dissect.Hello
 	if err != nil {
 		name = ""
 	}
-	s := c.newShare(name, flow.NameFromSNI, layer, seen)
+	s := c.newShare(name, flow.NameFromSNI, layer, "", seen)
 	c.setShare(s)
 	if s.verdict.Action == policy.Block {
 		c.out.Add(int64(len(c.peeked)))
@@ -261,7 +261,7 @@ func (c *conn) tuple() flow.Tuple { return flow.NewTuple(flow.TCP, c.src, c.dst)
 // newShare judges: given what the client says, may it talk to this destination?
 // Without a name of its own, the name that the device last looked up for the
 // address stands in.
-func (c *conn) newShare(name dnsname.Name, source flow.NameSource, layer policy.Layer, seen dissect.Result) *share {
+func (c *conn) newShare(name dnsname.Name, source flow.NameSource, layer policy.Layer, path string, seen dissect.Result) *share {
 	p := c.proxy
 	if name == "" {
 		source = flow.NameFromAddress
@@ -279,7 +279,7 @@ func (c *conn) newShare(name dnsname.Name, source flow.NameSource, layer policy.
 		Layer: layer, Now: s.start,
 		Device: c.device.ID, Kind: c.device.Kind, Mode: c.device.Mode,
 		Name: name, Addr: c.dst.Addr(), Port: c.dst.Port(), Proto: flow.TCP,
-		Purpose: string(s.dest.Purpose), Country: s.dest.Country,
+		Purpose: string(s.dest.Purpose), Country: s.dest.Country, Path: path,
 	}
 	s.verdict = p.cfg.Decider.Decide(s.asked)
 	return s
@@ -315,11 +315,12 @@ func (c *conn) flow(s *share) journal.Flow {
 func (c *conn) nowBlocked() bool {
 	c.mu.Lock()
 	s := c.share
-	c.mu.Unlock()
 	if s == nil || s.verdict.Action == policy.Block { // a block page may be on its way
+		c.mu.Unlock()
 		return false
 	}
 	q := s.asked
+	c.mu.Unlock()
 	q.Now = c.proxy.cfg.Now()
 	return c.proxy.cfg.Decider.Decide(q).Action == policy.Block
 }

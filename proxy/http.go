@@ -147,8 +147,11 @@ func (c *conn) shareFor(r *http.Request, name dnsname.Name) *share {
 	c.mu.Lock()
 	running := c.share
 	c.mu.Unlock()
-	s := c.newShare(name, flow.NameFromHost, policy.LayerHTTP, dissect.Result{})
+	s := c.newShare(name, flow.NameFromHost, policy.LayerHTTP, policy.PathClass(r.Method, r.RequestURI), dissect.Result{})
 	if running != nil && running.name == s.name && running.verdict == s.verdict {
+		c.mu.Lock()
+		running.asked = s.asked // what is under way now is what rules that change take hold of
+		c.mu.Unlock()
 		if running.seen.Credentials == "" && r.Header.Get("Authorization") != "" {
 			seen := c.dissectRequest(r)
 			c.mu.Lock()

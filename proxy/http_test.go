@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/netcurtain/netcurtain/internal/dnsname"
+	"github.com/netcurtain/netcurtain/policy"
 )
 
 // rawOrigin answers each request with the same bytes and keeps what it was sent.
@@ -91,6 +92,58 @@ func TestRequestsReachTheOriginAsTheyWere(t *testing.T) {
 				t.Errorf("the origin got\n%q, want\n%q", got, c.want)
 			}
 		})
+	}
+}
+
+// One path of a host is blocked, on a connection that goes on; a rule made while a
+// later request runs takes hold of it.
+func TestRulesByPath(t *testing.T) {
+	hang := make(chan struct{})
+	origin := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		io.WriteString(w, "hello")
+		if r.URL.Path == "/stream" {
+			w.(http.Flusher).Flush()
+			<-hang
+		}
+	})
+	defer close(hang)
+	rules := policy.NewEngine(nil)
+	block := func(paths ...string) {
+		var c policy.Config
+		for i, p := range paths {
+			c.Rules = append(c.Rules, policy.Rule{ID: int64(i), Action: policy.Block, Name: "m.example", Path: p})
+		}
+		set, err := policy.Compile(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		rules.Swap(set)
+	}
+	block("/collect")
+	l := newLab(t, func(c *Config) { c.Decider = rules })
+	c := l.client(origin)
+	for _, x := range []struct {
+		path   string
+		status int
+	}{{"/", 200}, {"/collect", 403}, {"/%63ollect/x?y=1", 403}, {"/x/..//collect", 403}, {"/collected", 200}} {
+		if resp, body := get(t, c, "http://m.example"+x.path); resp.StatusCode != x.status {
+			t.Errorf("%s: %d %q, want %d", x.path, resp.StatusCode, body, x.status)
+		}
+	}
+	if len(l.dsts) != 1 {
+		t.Errorf("%d connections for one client", len(l.dsts))
+	}
+	resp, err := c.Get("http://m.example/stream")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	l.Reconsider()
+	io.ReadFull(resp.Body, make([]byte, 5))
+	block("/collect", "/stream")
+	l.Reconsider()
+	if _, err := io.ReadAll(resp.Body); err == nil {
+		t.Error("a rule by path does not end what runs")
 	}
 }
 

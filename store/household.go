@@ -135,7 +135,7 @@ func (h *Household) change(ctx context.Context, by string, device devices.ID, wh
 
 // Choices is what the household chose, by device.
 func (h *Household) Choices(ctx context.Context) (map[devices.ID]devices.Choice, error) {
-	rows, err := h.db.QueryContext(ctx, "SELECT device, name, kind, mode, log FROM choice")
+	rows, err := h.db.QueryContext(ctx, "SELECT device, name, kind, mode, log, carry = 'yes', strip = 'yes' FROM choice")
 	if err != nil {
 		return nil, err
 	}
@@ -145,7 +145,7 @@ func (h *Household) Choices(ctx context.Context) (map[devices.ID]devices.Choice,
 		var id devices.ID
 		var c devices.Choice
 		var mode, log string
-		if err := rows.Scan(&id, &c.Name, &c.Kind, &mode, &log); err != nil {
+		if err := rows.Scan(&id, &c.Name, &c.Kind, &mode, &log, &c.CarryEncrypted, &c.StripTracking); err != nil {
 			return nil, err
 		}
 		if mode != "" {
@@ -192,6 +192,25 @@ func (h *Household) SetLog(ctx context.Context, id devices.ID, level devices.Log
 	return h.choose(ctx, id, "log", level.String(), by)
 }
 
+// SetCarry says whether a guarded device's readable requests leave the house
+// encrypted where the other side can.
+func (h *Household) SetCarry(ctx context.Context, id devices.ID, on bool, by string) error {
+	return h.choose(ctx, id, "carry", yesNo(on), by)
+}
+
+// SetStrip says whether what follows people about is taken out of a guarded
+// device's readable requests.
+func (h *Household) SetStrip(ctx context.Context, id devices.ID, on bool, by string) error {
+	return h.choose(ctx, id, "strip", yesNo(on), by)
+}
+
+func yesNo(yes bool) string {
+	if yes {
+		return "yes"
+	}
+	return "no"
+}
+
 // choose sets one column of one device's choice. column is ours, never a caller's.
 func (h *Household) choose(ctx context.Context, id devices.ID, column, value, by string) error {
 	if id == "" || len(id) > maxID {
@@ -229,7 +248,7 @@ func (h *Household) Unchoose(ctx context.Context, id devices.ID, by string) erro
 
 // Rules is the household's rules that have not ended, oldest first.
 func (h *Household) Rules(ctx context.Context) ([]policy.Rule, error) {
-	rows, err := h.db.QueryContext(ctx, `SELECT id, action, name, device, until_ms, created_ms, created_by
+	rows, err := h.db.QueryContext(ctx, `SELECT id, action, name, path, device, until_ms, created_ms, created_by
 		FROM rule WHERE until_ms = 0 OR until_ms > ? ORDER BY id`, h.now().UnixMilli())
 	if err != nil {
 		return nil, err
@@ -240,7 +259,7 @@ func (h *Household) Rules(ctx context.Context) ([]policy.Rule, error) {
 		var r policy.Rule
 		var action string
 		var until, created int64
-		if err := rows.Scan(&r.ID, &action, &r.Name, &r.Device, &until, &created, &r.By); err != nil {
+		if err := rows.Scan(&r.ID, &action, &r.Name, &r.Path, &r.Device, &until, &created, &r.By); err != nil {
 			return nil, err
 		}
 		r.Action = policy.Allow
@@ -257,8 +276,8 @@ func (h *Household) Rules(ctx context.Context) ([]policy.Rule, error) {
 }
 
 // AddRule makes a rule durable and returns it with its ID and creation time.
-// The same action on the same name and device is the same rule: it then lasts
-// until the later of both ends. The name is normalised; expired rules make room.
+// The same action on the same name, path and device is the same rule: it then lasts
+// until the later of both ends. Name and path are normalised; expired rules make room.
 func (h *Household) AddRule(ctx context.Context, r policy.Rule) (policy.Rule, error) {
 	name, err := dnsname.Parse(string(r.Name))
 	switch {
@@ -273,9 +292,14 @@ func (h *Household) AddRule(ctx context.Context, r policy.Rule) (policy.Rule, er
 	case !r.Until.IsZero() && !r.Until.After(h.now()):
 		return policy.Rule{}, fmt.Errorf("rule for %s: its end %s has passed", name, r.Until.Format(time.RFC3339))
 	}
+	if r.Path != "" {
+		if r.Path, err = policy.ParsePath(r.Path); err != nil {
+			return policy.Rule{}, fmt.Errorf("rule for %s: %w", name, err)
+		}
+	}
 	r.Name = name
 	r.By = clip(r.By, maxWord)
-	what := r.Action.String() + " " + string(name)
+	what := r.Action.String() + " " + string(name) + r.Path
 	if !r.Until.IsZero() {
 		what += " until " + r.Until.Format(time.RFC3339)
 	}
@@ -295,11 +319,11 @@ func (h *Household) AddRule(ctx context.Context, r policy.Rule) (policy.Rule, er
 			until = r.Until.UnixMilli()
 		}
 		// 0 is for ever, and so the later end of any two.
-		err := tx.QueryRowContext(ctx, `INSERT INTO rule (action, name, device, until_ms, created_ms, created_by) VALUES (?, ?, ?, ?, ?, ?)
-			ON CONFLICT (action, name, device) DO UPDATE SET
+		err := tx.QueryRowContext(ctx, `INSERT INTO rule (action, name, path, device, until_ms, created_ms, created_by) VALUES (?, ?, ?, ?, ?, ?, ?)
+			ON CONFLICT (action, name, path, device) DO UPDATE SET
 				until_ms = iif(until_ms = 0 OR excluded.until_ms = 0, 0, max(until_ms, excluded.until_ms))
 			RETURNING id, until_ms, created_ms, created_by`,
-			r.Action.String(), string(name), string(r.Device), until, now, r.By).Scan(&r.ID, &until, &created, &r.By)
+			r.Action.String(), string(name), r.Path, string(r.Device), until, now, r.By).Scan(&r.ID, &until, &created, &r.By)
 		r.Created, r.Until = time.UnixMilli(created), time.Time{}
 		if until != 0 {
 			r.Until = time.UnixMilli(until)
@@ -332,7 +356,7 @@ func (h *Household) expireRules(ctx context.Context) error {
 func (h *Household) RemoveRule(ctx context.Context, id int64, by string) error {
 	var device devices.ID
 	var what string
-	err := h.db.QueryRowContext(ctx, "SELECT device, action || ' ' || name FROM rule WHERE id = ?", id).Scan(&device, &what)
+	err := h.db.QueryRowContext(ctx, "SELECT device, action || ' ' || name || path FROM rule WHERE id = ?", id).Scan(&device, &what)
 	if errors.Is(err, sql.ErrNoRows) {
 		return fmt.Errorf("rule %d: %w", id, ErrNotFound)
 	}
@@ -356,11 +380,7 @@ func (h *Household) On(ctx context.Context) (bool, error) {
 
 // Switch switches the whole house on or off, over a restart too.
 func (h *Household) Switch(ctx context.Context, on bool, by string) error {
-	value := "yes"
-	if !on {
-		value = "no"
-	}
-	return h.SetSetting(ctx, settingOn, value, by)
+	return h.SetSetting(ctx, settingOn, yesNo(on), by)
 }
 
 // Setting is the value kept under a key, and whether there is one.

@@ -3,9 +3,11 @@ package store_test
 import (
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"sync"
 	"testing"
+	"testing/fstest"
 	"time"
 
 	"github.com/netcurtain/netcurtain/devices"
@@ -31,6 +33,10 @@ func TestChoicesOutliveARestart(t *testing.T) {
 		h.SetMode(ctx, tv, devices.ModeGuard, "cli"),
 		h.SetLog(ctx, tv, devices.LogCounts, "page"), // the zero level, and yet a choice
 		h.SetMode(ctx, phone, devices.ModeOff, "page"),
+		h.SetCarry(ctx, tv, true, "cli"),
+		h.SetStrip(ctx, tv, true, "api"),
+		h.SetStrip(ctx, phone, true, "page"),
+		h.SetStrip(ctx, phone, false, "page"),
 		h.SetName(ctx, "gone", "Gone", "page"),
 		h.Unchoose(ctx, "gone", "page"),
 		h.Switch(ctx, false, "cli"),
@@ -41,7 +47,7 @@ func TestChoicesOutliveARestart(t *testing.T) {
 	must(t, err)
 	counts := devices.LogCounts
 	equal(t, "choices", choices, map[devices.ID]devices.Choice{
-		tv:    {Name: "Télévision <b>", Kind: devices.KindTV, Mode: devices.ModeGuard, Log: &counts},
+		tv:    {Name: "Télévision <b>", Kind: devices.KindTV, Mode: devices.ModeGuard, Log: &counts, CarryEncrypted: true, StripTracking: true},
 		phone: {Mode: devices.ModeOff},
 	})
 	if on, err := h.On(ctx); err != nil || on {
@@ -63,6 +69,10 @@ func TestChoicesOutliveARestart(t *testing.T) {
 		"cli  switched on: no",
 		"page gone all choices taken back",
 		"page gone name: Gone",
+		"page 02:00:5e:10:00:02 strip: no",
+		"page 02:00:5e:10:00:02 strip: yes",
+		"api 02:00:5e:10:00:01 strip: yes",
+		"cli 02:00:5e:10:00:01 carry: yes",
 		"page 02:00:5e:10:00:02 mode: off",
 		"page 02:00:5e:10:00:01 log: counts",
 		"cli 02:00:5e:10:00:01 mode: guard",
@@ -100,6 +110,7 @@ func TestBadChoicesAreRefused(t *testing.T) {
 	}{
 		{policy.Rule{Action: policy.Block, Name: ""}, "a domain name is needed"},
 		{policy.Rule{Action: policy.Block, Name: "a b"}, "is not allowed"},
+		{policy.Rule{Action: policy.Block, Name: "a.example", Path: "/a/b/c"}, "first two segments"},
 		{policy.Rule{Action: policy.Undecided, Name: "a.example"}, "allow or block is needed"},
 		{policy.Rule{Action: policy.Block, Name: "a.example", Until: start.Add(-time.Second)}, "has passed"},
 	} {
@@ -167,6 +178,64 @@ func TestRules(t *testing.T) {
 	h = open(t, dir)
 	if all := rules(); len(all) != 1 || all[0].ID != forever.ID {
 		t.Errorf("after a restart: %+v", all)
+	}
+}
+
+// A path is part of what makes a rule the same rule.
+func TestRulesWithAPath(t *testing.T) {
+	t.Parallel()
+	h := open(t, t.TempDir())
+	ctx := t.Context()
+	var ids []int64
+	for _, path := range []string{"", "/collect", "//%63ollect/", "/feed"} {
+		r, err := h.AddRule(ctx, policy.Rule{Action: policy.Block, Name: "ads.example", Path: path, By: "page"})
+		must(t, err)
+		ids = append(ids, r.ID)
+	}
+	must(t, h.RemoveRule(ctx, ids[3], "page"))
+	all, err := h.Rules(ctx)
+	must(t, err)
+	equal(t, "rules", all, []policy.Rule{
+		{ID: ids[0], Action: policy.Block, Name: "ads.example", Created: start, By: "page"},
+		{ID: ids[1], Action: policy.Block, Name: "ads.example", Path: "/collect", Created: start, By: "page"},
+	})
+	if ids[2] != ids[1] {
+		t.Errorf("the same path in another spelling is another rule: %v", ids)
+	}
+	if changes, err := h.Audit(ctx, 1); err != nil || changes[0].What != "rule taken back: block ads.example/feed" {
+		t.Errorf("audit: %+v, %v", changes, err)
+	}
+}
+
+// What a house chose before there were paths stays, and no id is given again.
+func TestTheFirstHouseholdMovesOn(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	path := config(dir).HouseholdPath
+	first, err := os.ReadFile("migrations/household/001_choices.sql")
+	must(t, err)
+	must(t, store.Migrate(t.Context(), path, fstest.MapFS{"m/001_choices.sql": {Data: first}}, nil))
+	tell(t, path, `INSERT INTO choice VALUES ('02:00:5e:10:00:01', 'Television', 'tv', 'guard', 'names', 1, 'page');
+		INSERT INTO rule VALUES (3, 'block', 'ads.example', '', 0, 1000, 'page'), (9, 'allow', 'gone.example', '', 0, 1000, 'page');
+		DELETE FROM rule WHERE id = 9`)
+	h := open(t, dir)
+	names := devices.LogNames
+	choices, err := h.Choices(t.Context())
+	must(t, err)
+	equal(t, "choices", choices, map[devices.ID]devices.Choice{tv: {Name: "Television", Kind: devices.KindTV, Mode: devices.ModeGuard, Log: &names}})
+	made, err := h.AddRule(t.Context(), policy.Rule{Action: policy.Block, Name: "ads.example", Path: "/x", By: "page"})
+	must(t, err)
+	if made.ID != 10 {
+		t.Errorf("the next rule has the id %d, 10 wanted", made.ID)
+	}
+	rules, err := h.Rules(t.Context())
+	must(t, err)
+	equal(t, "rules", rules, []policy.Rule{
+		{ID: 3, Action: policy.Block, Name: "ads.example", Created: time.UnixMilli(1000), By: "page"},
+		{ID: 10, Action: policy.Block, Name: "ads.example", Path: "/x", Created: start, By: "page"},
+	})
+	if got := ask(t, path+".version-1", "SELECT count(*) FROM rule"); got != "1" {
+		t.Errorf("the copy made before has %s rules", got)
 	}
 }
 

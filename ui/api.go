@@ -102,6 +102,8 @@ func (s *Server) apiRoutes() []route {
 		{"DELETE", "/api/v1/rules/{id}", s.answer(s.deleteRule)},
 		{"POST", "/api/v1/devices/{id}/mode", s.answer(s.postMode)},
 		{"POST", "/api/v1/devices/{id}/log", s.answer(s.postLog)},
+		{"POST", "/api/v1/devices/{id}/carry", s.answer(s.postCarry)},
+		{"POST", "/api/v1/devices/{id}/strip", s.answer(s.postStrip)},
 		{"POST", "/api/v1/devices/{id}/kind", s.answer(s.postKind)},
 		{"POST", "/api/v1/devices/{id}/name", s.answer(s.postName)},
 		{"POST", "/api/v1/erase", s.answer(s.postErase)},
@@ -443,7 +445,7 @@ func (s *Server) addRule(ctx context.Context, n api.NewRule) (api.Rule, error) {
 		return api.Rule{}, badRequest("action %.20q: allow or block is needed", n.Action)
 	}
 	var err error
-	if rule.Name, err = ruleName(n.Name); err != nil {
+	if rule.Name, rule.Path, err = ruleTarget(n.Name); err != nil {
 		return api.Rule{}, err
 	}
 	if n.For != "" {
@@ -464,6 +466,19 @@ func (s *Server) addRule(ctx context.Context, n api.NewRule) (api.Rule, error) {
 		return api.Rule{}, fmt.Errorf("keep rule: %w", err)
 	}
 	return toRule(rule), nil
+}
+
+// ruleTarget reads what a rule speaks of: ads.example.com, or ads.example.com/collect.
+func ruleTarget(text string) (name dnsname.Name, path string, err error) {
+	text = strings.TrimSpace(text)
+	if i := strings.IndexByte(text, '/'); i > 0 && text[i-1] != ':' { // https:// is an address of a page
+		if path, err = policy.ParsePath(text[i:]); err != nil {
+			return "", "", badRequest("%s", err)
+		}
+		text = text[:i]
+	}
+	name, err = ruleName(text)
+	return name, path, err
 }
 
 func ruleName(text string) (dnsname.Name, error) {
@@ -572,6 +587,21 @@ func (s *Server) setLog(r *http.Request, text string) (any, error) {
 		return nil, badRequest("%s", err)
 	}
 	return s.change(r, func(d devices.ID) error { return s.cfg.House.SetLog(r.Context(), d, level) })
+}
+
+func (s *Server) postCarry(r *http.Request) (any, error) { return s.turn(r, s.cfg.House.SetCarry) }
+func (s *Server) postStrip(r *http.Request) (any, error) { return s.turn(r, s.cfg.House.SetStrip) }
+
+// turn switches something of one device on or off.
+func (s *Server) turn(r *http.Request, set func(context.Context, devices.ID, bool) error) (any, error) {
+	var body api.Switch
+	if err := read(r, &body); err != nil {
+		return nil, err
+	}
+	if body.On == nil {
+		return nil, badRequest(`{"on":true} or {"on":false} is needed`)
+	}
+	return s.change(r, func(d devices.ID) error { return set(r.Context(), d, *body.On) })
 }
 
 func (s *Server) postKind(r *http.Request) (any, error) {

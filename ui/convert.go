@@ -18,7 +18,7 @@ func toDevice(d devices.Device, t journal.DeviceTotals) api.Device {
 		ID: string(d.ID), Name: d.Name, NameFrom: d.NameFrom.String(), Hostname: d.Hostname,
 		Maker: d.Maker, Kind: string(d.Kind), KindFrom: d.KindFrom, Personal: !d.Kind.Smart(),
 		MACs: []string{}, Addresses: []string{},
-		Mode: d.Mode.String(), Log: d.Log.String(), FirstSeen: d.FirstSeen, LastSeen: d.LastSeen,
+		Mode: d.Mode.String(), Log: d.Log.String(), Carry: d.CarryEncrypted, Strip: d.StripTracking, FirstSeen: d.FirstSeen, LastSeen: d.LastSeen,
 		Totals: api.Totals{
 			BytesOut: t.BytesOut, BytesIn: t.BytesIn, Flows: t.Flows, ReadableFlows: t.ReadableFlows,
 			ReadableBytes: t.ReadableBytes, Lookups: t.Lookups, Blocked: t.Blocked,
@@ -83,7 +83,7 @@ func toLookup(l journal.LookupRow) api.Lookup {
 
 func toRule(r policy.Rule) api.Rule {
 	return api.Rule{
-		ID: r.ID, Action: r.Action.String(), Name: string(r.Name), Device: string(r.Device),
+		ID: r.ID, Action: r.Action.String(), Name: string(r.Name), Path: r.Path, Device: string(r.Device),
 		Until: orNull(r.Until), Created: r.Created, By: r.By,
 	}
 }

@@ -78,6 +78,14 @@ func (h *house) SetName(_ context.Context, id devices.ID, name string) error {
 	return h.change(id, func(d *devices.Device) { d.Name, d.NameFrom = name, devices.SourceHousehold })
 }
 
+func (h *house) SetCarry(_ context.Context, id devices.ID, on bool) error {
+	return h.change(id, func(d *devices.Device) { d.CarryEncrypted = on })
+}
+
+func (h *house) SetStrip(_ context.Context, id devices.ID, on bool) error {
+	return h.change(id, func(d *devices.Device) { d.StripTracking = on })
+}
+
 func (h *house) Rules(context.Context) ([]policy.Rule, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -1,6 +1,7 @@
 package ui
 
 import (
+	"context"
 	"net/http"
 	"net/url"
 
@@ -45,6 +46,23 @@ func (s *Server) formLog(r *http.Request) (string, string, error) {
 	}
 	_, err = s.setLog(r, level)
 	return here(r), "log", err
+}
+
+func (s *Server) formCarry(r *http.Request) (string, string, error) {
+	return s.formTurn(r, "carry", s.cfg.House.SetCarry)
+}
+
+func (s *Server) formStrip(r *http.Request) (string, string, error) {
+	return s.formTurn(r, "strip", s.cfg.House.SetStrip)
+}
+
+func (s *Server) formTurn(r *http.Request, what string, set func(context.Context, devices.ID, bool) error) (string, string, error) {
+	to := r.PostForm.Get("to")
+	if to != "on" && to != "off" {
+		return "", "", badRequest("%s %.20q: on or off is needed", what, to)
+	}
+	_, err := s.change(r, func(d devices.ID) error { return set(r.Context(), d, to == "on") })
+	return here(r), what + "-" + to, err
 }
 
 func (s *Server) formKind(r *http.Request) (string, string, error) {

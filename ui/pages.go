@@ -33,6 +33,8 @@ func (s *Server) pageRoutes() []route {
 		{"GET", "/assets/{hash}/{name}", s.serveAsset},
 		{"POST", "/devices/{id}/mode", s.form(s.formMode)},
 		{"POST", "/devices/{id}/log", s.form(s.formLog)},
+		{"POST", "/devices/{id}/carry", s.form(s.formCarry)},
+		{"POST", "/devices/{id}/strip", s.form(s.formStrip)},
 		{"POST", "/devices/{id}/kind", s.form(s.formKind)},
 		{"POST", "/devices/{id}/name", s.form(s.formName)},
 		{"POST", "/devices/{id}/erase", s.form(s.formEraseDevice)},
@@ -114,6 +116,14 @@ func said(did string) string {
 		return "Done: this device is now treated so."
 	case "log":
 		return "Done: from now on, this much is written down."
+	case "carry-on":
+		return "Done: where the other side can, its readable requests leave the house encrypted."
+	case "carry-off":
+		return "Done: its requests leave the house as it sends them."
+	case "strip-on":
+		return "Done: trackers’ headers and cookies are taken out of its readable requests."
+	case "strip-off":
+		return "Done: nothing is taken out of its requests."
 	case "kind":
 		return "Done: this is what it is from now on."
 	case "name":

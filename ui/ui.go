@@ -38,6 +38,11 @@ type DeviceBook interface {
 	SetLog(ctx context.Context, device devices.ID, level devices.LogLevel) error
 	// SetKind says what a device is; KindUnknown leaves it to our guess again.
 	SetKind(ctx context.Context, device devices.ID, kind devices.Kind) error
+	// SetCarry says whether a guarded device's readable requests leave the house
+	// encrypted where the other side can; SetStrip whether what follows people
+	// about is taken out of them.
+	SetCarry(ctx context.Context, device devices.ID, on bool) error
+	SetStrip(ctx context.Context, device devices.ID, on bool) error
 	// SetName gives a device the household's own word; "" forgets it.
 	SetName(ctx context.Context, device devices.ID, name string) error
 }

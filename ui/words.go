@@ -56,7 +56,8 @@ func (s *Server) words() template.FuncMap {
 		"modes":      modes,
 		"levels":     levels,
 		// Only a name can be named in a rule; an address or nothing cannot.
-		"nameable": func(text string) bool { _, err := ruleName(text); return err == nil },
+		"nameable":  func(text string) bool { _, err := ruleName(text); return err == nil },
+		"carryings": carryings,
 		"name": func(names map[string]string, id string) string {
 			return cmp.Or(names[id], id, "the house")
 		},
@@ -393,6 +394,19 @@ func modes() []choice {
 		{"protect", "Protect", "Ad and tracker names are refused; connections are seen."},
 		{"guard", "Guard", "And its web traffic passes through our proxy, which decides by name."},
 		{"local", "No internet", "It reaches only this house, even when Netcurtain is not running."},
+	}
+}
+
+// carrying is one thing that can be done to a guarded device's readable requests.
+type carrying struct {
+	Name, Means, Action string
+	On                  bool
+}
+
+func carryings(d api.Device) []carrying {
+	return []carrying{
+		{"Send it encrypted", "Where the same server can, what it asks in clear leaves this house encrypted. We ask each such server once a week whether it can.", "carry", d.Carry},
+		{"Take trackers out", "Tracking headers, cookies of third parties and where it came from are taken out of what it sends in clear.", "strip", d.Strip},
 	}
 }
 

@@ -108,6 +108,14 @@ func (h household) SetName(ctx context.Context, id devices.ID, name string) erro
 	return h.chose(ctx, h.d.store.SetName(ctx, id, name, ui.By(ctx)))
 }
 
+func (h household) SetCarry(ctx context.Context, id devices.ID, on bool) error {
+	return h.chose(ctx, h.d.store.SetCarry(ctx, id, on, ui.By(ctx)))
+}
+
+func (h household) SetStrip(ctx context.Context, id devices.ID, on bool) error {
+	return h.chose(ctx, h.d.store.SetStrip(ctx, id, on, ui.By(ctx)))
+}
+
 // SetLog changes the level, and forgets the names written until now when they
 // shall not be written any more.
 func (h household) SetLog(ctx context.Context, id devices.ID, l devices.LogLevel) error {

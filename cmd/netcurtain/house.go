@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/netcurtain/netcurtain/internal/dnsname"
+	"github.com/netcurtain/netcurtain/policy"
 	"github.com/netcurtain/netcurtain/ui/api"
 )
 
@@ -225,10 +226,54 @@ func (c logCmd) Run(ctx context.Context, io std) error {
 	return c.post(ctx, path, api.SetLog{Level: c.Level}, nil)
 }
 
+// turnFlags are common to carry and strip.
+type turnFlags struct {
+	socketFlag
+	Device string `arg:"" help:"Name, address or ID."`
+	To     string `arg:"" enum:"on,off" help:"on or off."`
+}
+
+func (f turnFlags) turn(ctx context.Context, what string) error {
+	path, err := devicePath(f.Device, what)
+	if err != nil {
+		return err
+	}
+	on := f.To == "on"
+	return f.post(ctx, path, api.Switch{On: &on}, nil)
+}
+
+type carryCmd struct{ turnFlags }
+
+func (carryCmd) Help() string {
+	return `What a device in guard asks in clear (GET and HEAD) leaves the house encrypted where
+the same server, at the same address, answers on port 443 with a certificate for that
+name. Each server is asked once a week whether it can. Within the house the device's
+words stay readable, and at the first thing that differs it is carried in clear again.
+
+Examples:
+  netcurtain carry talking-bear on
+  netcurtain carry talking-bear off`
+}
+
+func (c carryCmd) Run(ctx context.Context) error { return c.turn(ctx, "/carry") }
+
+type stripCmd struct{ turnFlags }
+
+func (stripCmd) Help() string {
+	return `Known tracking headers, cookies of third parties and the path in referrers to other
+sites are taken out of what a device in guard asks in clear; docs/proxy.md has the table.
+
+Examples:
+  netcurtain strip living-room-tv on
+  netcurtain strip living-room-tv off`
+}
+
+func (c stripCmd) Run(ctx context.Context) error { return c.turn(ctx, "/strip") }
+
 // ruleFlags are common to allow and block.
 type ruleFlags struct {
 	socketFlag
-	Name   string `arg:"" help:"Domain name; everything below it is meant too."`
+	Name   string `arg:"" help:"Domain name, and everything below it; with a path (ads.example/collect) only that, in what guarded devices ask in clear."`
 	Device string `help:"Only for this device: name, address or ID."`
 	For    string `help:"Only for so long: 15m, 2h, 7d." placeholder:"TIME"`
 	Undo   bool   `help:"Take such rules back instead."`
@@ -245,7 +290,7 @@ func (c allowCmd) Run(ctx context.Context, io std) error { return c.apply(ctx, i
 type blockCmd struct{ ruleFlags }
 
 func (blockCmd) Help() string {
-	return "Examples:\n  netcurtain block tracker.example\n  netcurtain block video.example --device tv --for 2h\n  netcurtain block tracker.example --undo"
+	return "Examples:\n  netcurtain block tracker.example\n  netcurtain block video.example --device tv --for 2h\n  netcurtain block maker.example/telemetry --device tv\n  netcurtain block tracker.example --undo"
 }
 
 func (c blockCmd) Run(ctx context.Context, io std) error { return c.apply(ctx, io, "block") }
@@ -263,12 +308,23 @@ func (c ruleFlags) apply(ctx context.Context, io std, action string) error {
 	if made.Until != nil {
 		until = "until " + made.Until.Local().Format("15:04 on 2 January")
 	}
-	fmt.Fprintf(io.err, "%s %s and everything below it, %s\n", action, clean(made.Name), until)
+	fmt.Fprintf(io.err, "%s %s and everything below it, %s\n", action, clean(made.Name+made.Path), until)
+	if made.Path != "" {
+		fmt.Fprintln(io.err, "it holds for what devices in guard ask in clear; in encrypted talk nobody sees paths")
+	}
 	return nil
 }
 
 func (c ruleFlags) undo(ctx context.Context, io std, action string) error {
-	name, err := dnsname.Parse(c.Name)
+	host, path := c.Name, ""
+	if i := strings.IndexByte(host, '/'); i >= 0 {
+		var err error
+		if path, err = policy.ParsePath(host[i:]); err != nil {
+			return usageError{err.Error()}
+		}
+		host = host[:i]
+	}
+	name, err := dnsname.Parse(host)
 	if err != nil {
 		return usageError{err.Error()}
 	}
@@ -289,10 +345,10 @@ func (c ruleFlags) undo(ctx context.Context, io std, action string) error {
 		device = d.Device.ID
 	}
 	mine := slices.DeleteFunc(all.Rules, func(r api.Rule) bool {
-		return r.Name != string(name) || r.Action != action || r.Device != device
+		return r.Name != string(name) || r.Path != path || r.Action != action || r.Device != device
 	})
 	if len(mine) == 0 {
-		return fmt.Errorf("there is no rule to %s %s", action, name)
+		return fmt.Errorf("there is no rule to %s %s%s", action, name, path)
 	}
 	for _, r := range mine {
 		if err := c.call(ctx, http.MethodDelete, fmt.Sprintf("/api/v1/rules/%d", r.ID), nil, struct{}{}, nil); err != nil {

@@ -26,6 +26,8 @@ type cli struct {
 	Flows   flowsCmd   `cmd:"" help:"List finished flows, newest first."`
 	Mode    modeCmd    `cmd:"" help:"Say how a device is treated."`
 	Log     logCmd     `cmd:"" help:"Say how much of a device's traffic is written down."`
+	Carry   carryCmd   `cmd:"" help:"Send a guarded device's readable requests out encrypted, where the other side can."`
+	Strip   stripCmd   `cmd:"" help:"Take trackers' headers and cookies out of a guarded device's readable requests."`
 	Allow   allowCmd   `cmd:"" help:"Allow a name and everything below it."`
 	Block   blockCmd   `cmd:"" help:"Block a name and everything below it."`
 	Erase   eraseCmd   `cmd:"" help:"Erase what was written down about a device, or all."`

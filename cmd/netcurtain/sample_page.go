@@ -139,6 +139,8 @@ func (p *sampleHouse) Devices(now time.Time) []devices.Device                  {
 func (p *sampleHouse) SetMode(context.Context, devices.ID, devices.Mode) error { return errOnlyCapture }
 func (p *sampleHouse) SetKind(context.Context, devices.ID, devices.Kind) error { return errOnlyCapture }
 func (p *sampleHouse) SetName(context.Context, devices.ID, string) error       { return errOnlyCapture }
+func (p *sampleHouse) SetCarry(context.Context, devices.ID, bool) error        { return errOnlyCapture }
+func (p *sampleHouse) SetStrip(context.Context, devices.ID, bool) error        { return errOnlyCapture }
 func (p *sampleHouse) SetLog(context.Context, devices.ID, devices.LogLevel) error {
 	return errOnlyCapture
 }

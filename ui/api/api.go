@@ -70,6 +70,8 @@ type Device struct {
 	Addresses  []string  `json:"addresses"`  // newest first
 	Mode       string    `json:"mode"`       // "off", "watch", "protect", "guard", "local"
 	Log        string    `json:"log"`        // "names", "counts", "none"
+	Carry      bool      `json:"carry"`      // readable requests leave the house encrypted where the other side can; in mode guard
+	Strip      bool      `json:"strip"`      // what follows people about is taken out of readable requests; in mode guard
 	FirstSeen  time.Time `json:"first_seen"`
 	LastSeen   time.Time `json:"last_seen"`
 	Totals     Totals    `json:"totals"`
@@ -228,6 +230,7 @@ type Rule struct {
 	ID      int64      `json:"id"`
 	Action  string     `json:"action"` // "allow" or "block"
 	Name    string     `json:"name"`   // and everything below it
+	Path    string     `json:"path"`   // "/collect": only that, in requests that can be read; "" is everything
 	Device  string     `json:"device"` // "" is the whole house
 	Until   *time.Time `json:"until"`  // null is for ever
 	Created time.Time  `json:"created"`
@@ -271,7 +274,7 @@ type Live struct {
 type (
 	// NewRule is the body of POST /api/v1/rules.
 	NewRule struct {
-		Name   string `json:"name"`
+		Name   string `json:"name"` // "ads.example.com" or, for readable requests, "ads.example.com/collect"
 		Action string `json:"action"`
 		Device string `json:"device,omitempty"` // ID, address or name; "" is the whole house
 		For    string `json:"for,omitempty"`    // "15m", "2h", "7d"; "" is for ever
@@ -301,7 +304,7 @@ type (
 	Erased struct {
 		Rows int64 `json:"rows"`
 	}
-	// Switch is the body of POST /api/v1/switch.
+	// Switch is the body of POST /api/v1/switch and of …/carry and …/strip of a device.
 	Switch struct {
 		On *bool `json:"on"`
 	}
