@@ -207,7 +207,7 @@ func (s *story) house(ts *testscript.TestScript, files []string) error {
 	all = all[:len(files)]
 	plan := netlab.Plan{Internet: in.Addrs()}
 	for _, p := range all {
-		plan.Devices = append(plan.Devices, netlab.DevicePlan{Name: p.Name, Number: p.Number, MAC: p.MAC})
+		plan.Devices = append(plan.Devices, p.Plan())
 	}
 	s.lab = labtest.House(s.t, plan)
 	s.devices = map[string]*scene.Device{}

@@ -34,7 +34,7 @@ type Ports struct {
 type Marks struct {
 	Deliver uint32 // set by TPROXY, routed to the local table
 	Ours    uint32 // set on every socket that the daemon opens
-	Table   int    // number of the routing table and priority of its rule
+	Table   int    // number of the routing table
 }
 
 // Block refuses one device one address until it expires.

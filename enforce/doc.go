@@ -33,14 +33,15 @@
 //	ports                        Set         our listeners
 //	was (map)                    Set         what Release puts back: routing table, former sysctls
 //	alive                        Alive       ports taken over: 53 and 853, 80, 443; 5 s each
+//	aside                        Alive       interface . port where a firewall of somebody else drops what we take; an hour each
 //	blocked4, blocked6           Block, Unblock  device . address, each with its end
 //	unseen4, unseen6             the kernel  addresses of unfiltered devices, for a minute
-//	…_taken, …_arrived           the kernel  counters: look-ups and connections taken; those that arrived
+//	taken, arrived               the kernel  interface . port: look-ups and connections taken, and those of them that arrived
 //
 // # Marks
 //
 // Both are single bits, used with themselves as mask. Deliver (0x01000000) is set
-// by TPROXY; rule 4743 sends it to table 4743, where everything is local. Ours
+// by TPROXY; rule 743 sends it to table 4743, where everything is local. Ours
 // (0x02000000) is on every socket that the daemon opens; what carries it is never
 // taken, handed over or copied.
 //
@@ -55,7 +56,23 @@
 // after the gate opened, over UDP and TCP, and is ours again with the first one
 // after it closed; no conntrack entry need be deleted for either.
 //
-// A TPROXY without a listener does not match, and the packet is routed. Where a
-// firewall of somebody else drops what we take, the counters differ and Alive
-// refuses to keep the gate closed for an hour: ErrBlocked.
+// A TPROXY without a listener does not match, and the packet is routed.
+//
+// # Beside other firewalls
+//
+// What we bring to ourselves passes the input chains of every other table, where
+// a guest zone may refuse it, and no chain of ours can accept what another table
+// refuses. So those tables get rules of ours, each with a comment that begins
+// "netcurtain: " (passages.nft.tmpl): handed-over connections are accepted first,
+// look-ups in place of the last refusal, both from our LAN interfaces only. They
+// come back when that firewall was loaded anew (Watch tells) and go with Release.
+// Where a firewall still drops what we take from an interface, the counts differ,
+// and Alive leaves that interface's traffic alone for an hour: ErrBlocked.
+//
+// # Between the parts of the house
+//
+// What leaves through the proxy passes no forward chain. So no connection that
+// leads to a LAN interface is handed over, whatever its address: whether a guest
+// may reach it is for the firewall to say. What a guest asks of a resolver in the
+// LAN we answer ourselves, as for every other resolver.
 package enforce

@@ -3,6 +3,7 @@
 package enforce
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -69,26 +70,57 @@ func (s Service) taken() []uint16 {
 }
 
 // heartbeat remembers when each service last proved to be alive, for the log,
-// and until when those that share a way step aside.
+// and until when we step aside at which gate.
 type heartbeat struct {
 	mu    sync.Mutex
 	last  map[Service]time.Time
-	aside map[way]time.Time
+	aside map[gate]time.Time
 }
 
-func (h *heartbeat) isAside(w way, now time.Time) bool {
+// stepAside notes that we step aside at g, and reports whether that is new.
+func (h *heartbeat) stepAside(g gate, until time.Time) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return now.Before(h.aside[w])
-}
-
-func (h *heartbeat) stepAside(w way, until time.Time) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.aside == nil {
-		h.aside = make(map[way]time.Time)
+	if _, known := h.aside[g]; known {
+		return false
 	}
-	h.aside[w] = until
+	if h.aside == nil {
+		h.aside = make(map[gate]time.Time)
+	}
+	h.aside[g] = until
+	return true
+}
+
+// comeBack forgets, and returns, the gates whose time is over.
+func (h *heartbeat) comeBack(now time.Time) (back []gate) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for g, until := range h.aside {
+		if !now.Before(until) {
+			back = append(back, g)
+			delete(h.aside, g)
+		}
+	}
+	return back
+}
+
+func (h *heartbeat) forgetAside() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	clear(h.aside)
+}
+
+// asideAt lists the gates where we step aside, in order.
+func (h *heartbeat) asideAt() (all []gate) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for g := range h.aside {
+		all = append(all, g)
+	}
+	slices.SortFunc(all, func(a, b gate) int {
+		return cmp.Or(strings.Compare(a.from, b.from), cmp.Compare(a.port, b.port))
+	})
+	return all
 }
 
 // beat notes a proof of life at now and reports whether it is the first after a silence.
@@ -111,8 +143,8 @@ func (h *heartbeat) stop(s Service) {
 
 // Alive says that s has just answered a real request through its own listener:
 // for the next AliveFor the kernel brings it traffic. Call it after each such
-// answer, at least every 2 s; a ticker proves nothing. ErrBlocked says that the
-// traffic would not arrive, and that the gate stays open therefore.
+// answer, at least every 2 s; a ticker proves nothing. ErrBlocked says that from
+// some interface the traffic would not arrive, and is left alone there.
 func (k *Kernel) Alive(ctx context.Context, s Service) error {
 	if s.taken() == nil {
 		return fmt.Errorf("enforce: service %d is none of ours", s)
@@ -120,8 +152,9 @@ func (k *Kernel) Alive(ctx context.Context, s Service) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if err := k.arrives(s); err != nil {
-		return err
+	lost := k.arrives(s)
+	if lost != nil && !errors.Is(lost, ErrBlocked) {
+		return fmt.Errorf("enforce: keeping %s alive: %w", s, lost)
 	}
 	if err := k.refresh("alive", ports(s)); err != nil {
 		return fmt.Errorf("enforce: keeping %s alive: %w", s, err)
@@ -130,7 +163,7 @@ func (k *Kernel) Alive(ctx context.Context, s Service) error {
 		k.log.Info("the kernel brings traffic to us", "service", s.String())
 	}
 	k.metrics.alive.WithLabelValues(s.String()).Set(float64(k.now().Unix()))
-	return nil
+	return lost
 }
 
 // Dead takes traffic away from s at once, without waiting for AliveFor to pass.

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -50,6 +51,9 @@ type Kernel struct {
 
 	beats heartbeat
 	live  liveConn
+
+	watched       atomic.Bool // Watch runs
+	othersChanged atomic.Bool // another program changed the kernel's rules since Set looked
 }
 
 // applied is what the kernel was last told.
@@ -107,8 +111,10 @@ func (k *Kernel) Set(ctx context.Context, d Desired) (err error) {
 		}
 		k.feat = &f
 	}
+	now := *k.feat
+	now.wayOut = waysOut()
 	next := applied{}
-	next.skeleton, next.members = d.split(*k.feat)
+	next.skeleton, next.members = d.split(now)
 	// The cut first: it may not wait for anything that can fail.
 	if err := k.setCut(ctx, next.members); err != nil {
 		return err
@@ -118,6 +124,12 @@ func (k *Kernel) Set(ctx context.Context, d Desired) (err error) {
 	}
 	before := k.set
 	k.set = &next
+	if k.othersChanged.Swap(false) || !k.watched.Load() || before == nil || before.skeleton != next.skeleton {
+		if err := k.besideOthers(ctx, next.skeleton, next.members); err != nil {
+			k.othersChanged.Store(true)
+			return err
+		}
+	}
 	if err := setRoute(d.Marks); err != nil {
 		return err
 	}
@@ -169,7 +181,7 @@ func (k *Kernel) setMain(ctx context.Context, next *applied) error {
 		return fmt.Errorf("loading table inet netcurtain: %w", err)
 	}
 	k.log.Info("kernel rules loaded", "lan", next.members.lan, "look-ups", next.skeleton.InterceptDNS,
-		"zones", next.skeleton.Zones, "tproxy", next.skeleton.TPROXY)
+		"zones", next.skeleton.Zones, "handover", next.skeleton.Handover)
 	next.rules, err = k.nft.rules(ctx, mainTable)
 	return err
 }

@@ -122,13 +122,13 @@ func TestSetKeepsLiveState(t *testing.T) {
 	handles := func() string { return l.sh("nft -a list table inet netcurtain | grep 'handle' | grep -v elements") }
 	rules := handles()
 	d.Guarded, d.Unfiltered = []devices.MAC{toyMAC}, []devices.MAC{phoneMAC}
-	d.LAN = []string{"br-lan", "br-guest"}
 	l.set(d)
 	check("other devices")
 	if diff := cmp.Diff(rules, handles()); diff != "" {
 		t.Errorf("other devices changed rules:\n%s", diff)
 	}
 	d.NFLOGGroup, d.Ports.DNS, d.Marks.Table = 4744, 5310, 4801
+	d.LAN = []string{"br-lan", "br-guest"}
 	l.set(d)
 	check("other rules")
 

@@ -47,10 +47,10 @@ type lab struct {
 	hearts           map[Service]func() // each stops
 }
 
-func newLab(t testing.TB) *lab {
+func newLab(t testing.TB, more ...netlab.DevicePlan) *lab {
 	t.Helper()
 	h := labtest.House(t, netlab.Plan{
-		Devices:  []netlab.DevicePlan{{Name: "tv", Number: 10}, {Name: "phone", Number: 11}, {Name: "toy", Number: 12}},
+		Devices:  append([]netlab.DevicePlan{{Name: "tv", Number: 10}, {Name: "phone", Number: 11}, {Name: "toy", Number: 12}}, more...),
 		Internet: internetAddrs,
 	})
 	k, err := New(Config{
@@ -146,12 +146,23 @@ func (s *server) kill() {
 	}
 }
 
-// serve starts a server in host on UDP and TCP of each address; zones are set by the caller.
+// serve starts a server in host on UDP and TCP of each address; link-local ones
+// are those of the LAN.
 func (l *lab) serve(host *netlab.Host, tag string, port uint16, addrs ...netip.Addr) *server {
+	l.Helper()
+	dev := "eth0"
+	if host == l.router {
+		dev = netlab.LANInterface
+	}
+	return l.serveOn(host, dev, tag, port, addrs...)
+}
+
+// serveOn is serve for the link-local addresses of another interface.
+func (l *lab) serveOn(host *netlab.Host, dev, tag string, port uint16, addrs ...netip.Addr) *server {
 	l.Helper()
 	s := &server{tag: tag}
 	for _, a := range addrs {
-		at := netip.AddrPortFrom(l.zoned(host, a), port)
+		at := netip.AddrPortFrom(l.zoned(host, dev, a), port)
 		err := host.Do(func() error {
 			u, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(at))
 			if err != nil {
@@ -243,16 +254,12 @@ func (s *server) accept(t net.Listener) {
 
 // zoned gives a link-local address the scope that it has in host. The number,
 // not the name: package net remembers names for the whole process.
-func (l *lab) zoned(host *netlab.Host, a netip.Addr) netip.Addr {
+func (l *lab) zoned(host *netlab.Host, dev string, a netip.Addr) netip.Addr {
 	if !a.IsLinkLocalUnicast() {
 		return a
 	}
-	name := "eth0"
-	if host == l.router {
-		name = netlab.LANInterface
-	}
 	err := host.Do(func() error {
-		i, err := net.InterfaceByName(name)
+		i, err := net.InterfaceByName(dev)
 		if err == nil {
 			a = a.WithZone(fmt.Sprint(i.Index))
 		}
@@ -273,7 +280,7 @@ const (
 
 // dial opens a connection from host; sport 0 takes any source port.
 func (l *lab) dial(host *netlab.Host, network string, sport uint16, addr netip.Addr, port uint16, wait time.Duration) (c net.Conn, err error) {
-	to := netip.AddrPortFrom(l.zoned(host, addr), port)
+	to := netip.AddrPortFrom(l.zoned(host, "eth0", addr), port)
 	err = host.Do(func() error {
 		d := net.Dialer{Timeout: wait, Control: func(_, _ string, c syscall.RawConn) (err error) {
 			err2 := c.Control(func(fd uintptr) {

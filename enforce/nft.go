@@ -71,8 +71,12 @@ func explain(ctx context.Context, err error, said string) error {
 	return fmt.Errorf("nft: %w: %s", err, said)
 }
 
-// features are parts that some kernels lack and that we can stand without.
-type features struct{ zones, tproxy bool }
+// features are parts that some kernels lack and that we can stand without, and
+// what else of the machine the rules depend on.
+type features struct {
+	zones, tproxy bool
+	wayOut        []string // interfaces of default routes
+}
 
 // probe finds out which features the kernel has. It changes nothing.
 func (n nft) probe(ctx context.Context) (features, error) {

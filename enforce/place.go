@@ -69,13 +69,19 @@ func Look(lan []string) (Surroundings, error) {
 	}
 	s.Forward4 = isOn("/proc/sys/net/ipv4/ip_forward")
 	s.Forward6 = isOn("/proc/sys/net/ipv6/conf/all/forwarding")
+	s.WayOut = waysOut()
+	return s, nil
+}
+
+// waysOut are the names of the interfaces of default routes, in order.
+func waysOut() (names []string) {
 	for index := range outgoing() {
 		if link, err := netlink.LinkByIndex(index); err == nil {
-			s.WayOut = append(s.WayOut, link.Attrs().Name)
+			names = append(names, link.Attrs().Name)
 		}
 	}
-	slices.Sort(s.WayOut)
-	return s, nil
+	slices.Sort(names)
+	return names
 }
 
 // isOn reads a switch of the kernel; one that is not there is off.

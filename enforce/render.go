@@ -25,8 +25,9 @@ type skeleton struct {
 	Marks        Marks
 	NFLOGGroup   uint16
 	InterceptDNS bool
-	Zones        bool // the kernel has conntrack zones
-	TPROXY       bool // the kernel has tproxy and socket expressions
+	Zones        bool   // the kernel has conntrack zones
+	Handover     string // how guarded connections come to us: "tproxy", or "" where the kernel cannot
+	Inside       string // interfaces that lead into the house and nowhere else, as nft lists them
 }
 
 // members are the elements of the sets that follow the household, in order.
@@ -44,11 +45,21 @@ func (d Desired) split(f features) (skeleton, members) {
 		guarded:    sorted(d.Guarded, compareMAC),
 		cut:        sorted(d.Cut, compareMAC),
 	}
+	var inside []string
+	for _, name := range m.lan {
+		if !slices.Contains(f.wayOut, name) {
+			inside = append(inside, name)
+		}
+	}
+	handover := ""
+	if f.tproxy {
+		handover = "tproxy"
+	}
 	m.exempt4, m.exempt6 = byFamily(d.Exempt)
 	m.doors4, m.doors6 = byFamily(d.Doors)
 	return skeleton{
 		Ports: d.Ports, Marks: d.Marks, NFLOGGroup: d.NFLOGGroup, InterceptDNS: d.InterceptDNS,
-		Zones: f.zones, TPROXY: f.tproxy,
+		Zones: f.zones, Handover: handover, Inside: strings.Join(quoted(inside), ", "),
 	}, m
 }
 
@@ -114,7 +125,7 @@ func renderCut(m members) (string, error) {
 	return execute("cut.nft.tmpl", page{LAN: quoted(m.lan), Cut: texts(m.cut)})
 }
 
-func execute(name string, p page) (string, error) {
+func execute(name string, p any) (string, error) {
 	t, err := template.New(name).Funcs(template.FuncMap{
 		"hex": func(v uint32) string { return fmt.Sprintf("%#010x", v) },
 		"elements": func(e []string) string {

@@ -44,18 +44,36 @@ func setRoute(m Marks) error {
 	return nil
 }
 
+// rulePriority is that of our rule for handed-over packets. It stands before all
+// that other programs use (mwan3 from 1001, Tailscale from 5210, netifd from 10000,
+// pbr about 30000): a rule of theirs that matched first would route such a packet
+// out again, and the kernel drops one that has a socket already.
+const rulePriority = 743
+
 func setRule(family int, m Marks) error {
 	there, err := netlink.RuleListFiltered(family, &netlink.Rule{Table: m.Table}, netlink.RT_FILTER_TABLE)
 	if err != nil {
 		return err
 	}
+	stands := false
 	for _, r := range there {
-		if r.Mark == m.Deliver && r.Mask != nil && *r.Mask == m.Deliver && r.Priority == m.Table {
-			return nil
+		if r.Mark == m.Deliver && r.Mask != nil && *r.Mask == m.Deliver && r.Priority == rulePriority && !stands {
+			stands = true
+			continue
+		}
+		if r.Mark != m.Deliver {
+			continue // somebody else's, which Check tells
+		}
+		r.Family = family
+		if err := netlink.RuleDel(&r); err != nil { // of another version of ours
+			return err
 		}
 	}
+	if stands {
+		return nil
+	}
 	r := netlink.NewRule()
-	r.Family, r.Priority, r.Table, r.Mark, r.Mask = family, m.Table, m.Table, m.Deliver, &m.Deliver
+	r.Family, r.Priority, r.Table, r.Mark, r.Mask = family, rulePriority, m.Table, m.Deliver, &m.Deliver
 	return netlink.RuleAdd(r)
 }
 

@@ -77,7 +77,7 @@ func (p *Proxy) mayCarry(dst netip.AddrPort) (why string) {
 		return "unknown"
 	case dst.Port() == p.cfg.HTTPPort, dst.Port() == p.cfg.TLSPort, dst.Port() == 0:
 		return "loop" // straight to our listener: dialling it would never end
-	case p.cfg.Inside(dst.Addr()):
+	case p.cfg.Inside(dst.Addr()), p.cfg.House(dst.Addr()):
 		return "inside"
 	case p.isOwn(dst.Addr()):
 		return "own"

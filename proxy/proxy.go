@@ -79,6 +79,9 @@ type Config struct {
 	// Inside reports whether an address must not be reached through us. nil is
 	// every address that is private, shared, link-local, loopback or multicast.
 	Inside func(addr netip.Addr) bool
+	// House reports whether an address is on a network of the house, public ones of
+	// IPv6 included: those are not reached through us, either. nil is none.
+	House func(addr netip.Addr) bool
 	// Original gives the destination that a client dialled. nil is what TPROXY
 	// leaves in the accepted socket: its local address.
 	Original func(c net.Conn) netip.AddrPort
@@ -136,6 +139,9 @@ func New(cfg Config) (*Proxy, error) {
 	}
 	if cfg.Inside == nil {
 		cfg.Inside = inside
+	}
+	if cfg.House == nil {
+		cfg.House = func(netip.Addr) bool { return false }
 	}
 	if cfg.Original == nil {
 		cfg.Original = func(c net.Conn) netip.AddrPort { return addrPort(c.LocalAddr()) }

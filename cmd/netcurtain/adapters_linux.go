@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"net"
 	"net/netip"
+	"slices"
 	"syscall"
 	"time"
 
@@ -48,8 +49,14 @@ func newProxy(d *daemon, s *configs.Settings) (*proxy.Proxy, error) {
 		Devices: d.registry, Resolve: d.resolve, Decider: d.engine,
 		Describe:  func(n dnsname.Name) atlas.Destination { x, _ := d.atlas.Lookup(n); return x },
 		Observer:  carried{d.observer},
+		House:     d.isLAN,
 		HouseName: s.House.Name, Logger: d.log, Registerer: d.metrics,
 	})
+}
+
+// isLAN reports whether an address is on a network of the house.
+func (d *daemon) isLAN(a netip.Addr) bool {
+	return slices.ContainsFunc(*d.lan.Load(), func(p netip.Prefix) bool { return p.Contains(a) })
 }
 
 // markOurs marks a socket as the daemon's own, before it connects.

@@ -47,6 +47,7 @@ type daemon struct {
 	metrics    *prometheus.Registry
 	settings   atomic.Pointer[configs.Settings]
 	own        atomic.Pointer[map[netip.Addr]bool] // the router's own addresses
+	lan        atomic.Pointer[[]netip.Prefix]      // the networks of the LAN interfaces
 	unanswered atomic.Bool                         // a look-up failed since the upstreams were last asked
 	asks       []netip.Addr                        // the resolvers that we ask; never changed once live
 
@@ -201,6 +202,7 @@ func (d *daemon) knowDevices(ctx context.Context) (err error) {
 		return err
 	}
 	d.own.Store(&own)
+	d.lan.Store(new(lanPrefixes(d.settings.Load().House.LAN)))
 	var addrs []netip.Addr
 	for a := range own {
 		addrs = append(addrs, a)
@@ -319,6 +321,7 @@ func (d *daemon) tasks(r rooms) []task {
 		}},
 		{"lists", d.keeper.Run},
 		{"kernel", d.keepKernel},
+		{"kernel's rules", func(ctx context.Context) error { return d.kernel.Watch(ctx, d.changed) }},
 		{"checks", d.checkRegularly},
 		{"upstreams", gate.Run},
 		{"dns", r.dns.Run},

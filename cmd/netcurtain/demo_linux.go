@@ -100,7 +100,7 @@ func (c demoCmd) live(ctx context.Context, io std, all []scene.Persona, page *ne
 	}
 	plan := netlab.Plan{Prefix: demoPrefix, Internet: in.Addrs()}
 	for _, p := range all {
-		plan.Devices = append(plan.Devices, netlab.DevicePlan{Name: p.Name, Number: p.Number, MAC: p.MAC})
+		plan.Devices = append(plan.Devices, p.Plan())
 	}
 	house, err := netlab.Build(ctx, plan)
 	if err != nil {

@@ -24,6 +24,7 @@ func (d *daemon) keepKernel(ctx context.Context) error {
 		if own, _, err := ownAddresses(); err == nil {
 			d.own.Store(&own)
 		}
+		d.lan.Store(new(lanPrefixes(d.settings.Load().House.LAN)))
 		select {
 		case <-ctx.Done():
 			return nil

@@ -154,11 +154,10 @@ func (g *upstreamGate) unlessOpen(probe func(context.Context) error) func(contex
 // that the settings name, and our own upstreams that stand on the LAN, with every
 // address of each. Otherwise what such a resolver asks would come back to it.
 func (d *daemon) exempt(s *configs.Settings) []netip.Addr {
-	lan := lanPrefixes(s.House.LAN)
 	all := slices.Clone(s.DNS.Exempt)
 	own := *d.own.Load()
 	for _, a := range d.asks {
-		if !own[a] && slices.ContainsFunc(lan, func(p netip.Prefix) bool { return p.Contains(a) }) {
+		if !own[a] && d.isLAN(a) {
 			all = append(all, a)
 		}
 	}

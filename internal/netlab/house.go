@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -30,11 +31,13 @@ type Plan struct {
 }
 
 // DevicePlan is one device of the house. Number gives its last address octet
-// (10 to 250); MAC may be nil for a made-up one.
+// (10 to 250); MAC may be nil for a made-up one. Guest puts it into the guests'
+// network, which the router has as soon as one device is there.
 type DevicePlan struct {
 	Name   string
 	Number int
 	MAC    net.HardwareAddr
+	Guest  bool
 }
 
 // Addresses of every house. The internet's come from the documentation blocks
@@ -42,16 +45,19 @@ type DevicePlan struct {
 var (
 	RouterLAN4   = netip.MustParsePrefix("192.168.77.1/24")
 	RouterLAN6   = netip.MustParsePrefix("fd77::1/64")
+	RouterGuest4 = netip.MustParsePrefix("192.168.78.1/24")
+	RouterGuest6 = netip.MustParsePrefix("fd78::1/64")
 	RouterWAN4   = netip.MustParsePrefix("203.0.113.2/24")
 	RouterWAN6   = netip.MustParsePrefix("2001:db8:113::2/64")
 	InternetWAN4 = netip.MustParsePrefix("203.0.113.1/24")
 	InternetWAN6 = netip.MustParsePrefix("2001:db8:113::1/64")
 )
 
-// Bridge and uplink of the router, as OpenWrt names them.
+// Bridges and uplink of the router, as OpenWrt names them.
 const (
-	LANInterface = "br-lan"
-	WANInterface = "wan0"
+	LANInterface   = "br-lan"
+	GuestInterface = "br-guest"
+	WANInterface   = "wan0"
 )
 
 // House is a built house. Close takes it down.
@@ -141,21 +147,21 @@ func (h *House) wire(p Plan) error {
 	if err := pair(h.Router, WANInterface, nil, h.Internet, "eth0", nil); err != nil {
 		return err
 	}
-	br := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: LANInterface, HardwareAddr: net.HardwareAddr{2, 0, 0x5e, 0x77, 0, 1}}}
-	if err := h.Router.link.LinkAdd(br); err != nil {
-		return fmt.Errorf("making the bridge: %w", err)
-	}
-	if err := h.Router.link.LinkSetUp(br); err != nil {
+	h.Router.MAC, h.Router.Addr4, h.Router.Addr6 = net.HardwareAddr{2, 0, 0x5e, 0x77, 0, 1}, RouterLAN4.Addr(), RouterLAN6.Addr()
+	if err := h.Router.AddBridge(LANInterface, h.Router.MAC, RouterLAN4, RouterLAN6); err != nil {
 		return err
 	}
-	h.Router.MAC, h.Router.Addr4, h.Router.Addr6 = br.HardwareAddr, RouterLAN4.Addr(), RouterLAN6.Addr()
+	if slices.ContainsFunc(p.Devices, func(d DevicePlan) bool { return d.Guest }) {
+		if err := h.Router.AddBridge(GuestInterface, net.HardwareAddr{2, 0, 0x5e, 0x78, 0, 1}, RouterGuest4, RouterGuest6); err != nil {
+			return err
+		}
+	}
 	h.Internet.Addr4, h.Internet.Addr6 = InternetWAN4.Addr(), InternetWAN6.Addr()
 	for _, a := range []struct {
 		host *Host
 		dev  string
 		addr netip.Prefix
 	}{
-		{h.Router, LANInterface, RouterLAN4}, {h.Router, LANInterface, RouterLAN6},
 		{h.Router, WANInterface, RouterWAN4}, {h.Router, WANInterface, RouterWAN6},
 		{h.Internet, "eth0", InternetWAN4}, {h.Internet, "eth0", InternetWAN6},
 	} {
@@ -185,6 +191,23 @@ func (h *House) wire(p Plan) error {
 	})
 }
 
+// AddBridge gives h a bridge with these addresses.
+func (h *Host) AddBridge(name string, mac net.HardwareAddr, addrs ...netip.Prefix) error {
+	br := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: name, HardwareAddr: mac}}
+	if err := h.link.LinkAdd(br); err != nil {
+		return fmt.Errorf("making the bridge %s: %w", name, err)
+	}
+	if err := h.link.LinkSetUp(br); err != nil {
+		return err
+	}
+	for _, a := range addrs {
+		if err := h.AddAddr(name, a); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (h *House) attach(prefix string, d DevicePlan) error {
 	host, err := h.host(prefix, d.Name)
 	if err != nil {
@@ -203,25 +226,29 @@ func (h *House) attach(prefix string, d DevicePlan) error {
 	if err != nil {
 		return err
 	}
-	br, err := h.Router.link.LinkByName(LANInterface)
+	bridge, net4, net6 := LANInterface, RouterLAN4, RouterLAN6
+	if d.Guest {
+		bridge, net4, net6 = GuestInterface, RouterGuest4, RouterGuest6
+	}
+	br, err := h.Router.link.LinkByName(bridge)
 	if err != nil {
 		return err
 	}
 	if err := h.Router.link.LinkSetMaster(l, br); err != nil {
 		return err
 	}
-	a4 := RouterLAN4.Addr().As4()
+	a4 := net4.Addr().As4()
 	a4[3] = byte(d.Number)
-	a6 := RouterLAN6.Addr().As16()
+	a6 := net6.Addr().As16()
 	a6[15] = byte(d.Number)
 	host.Addr4, host.Addr6 = netip.AddrFrom4(a4), netip.AddrFrom16(a6)
-	if err := host.AddAddr("eth0", netip.PrefixFrom(host.Addr4, RouterLAN4.Bits())); err != nil {
+	if err := host.AddAddr("eth0", netip.PrefixFrom(host.Addr4, net4.Bits())); err != nil {
 		return err
 	}
-	if err := host.AddAddr("eth0", netip.PrefixFrom(host.Addr6, RouterLAN6.Bits())); err != nil {
+	if err := host.AddAddr("eth0", netip.PrefixFrom(host.Addr6, net6.Bits())); err != nil {
 		return err
 	}
-	return host.defaultVia(RouterLAN4.Addr(), RouterLAN6.Addr())
+	return host.defaultVia(net4.Addr(), net6.Addr())
 }
 
 // nat gives the router what any home router has: masquerading in a table of its own.

@@ -116,6 +116,9 @@ func (d *Device) Do(ctx context.Context, a Act) (string, error) {
 func (d *Device) Lookup(ctx context.Context, name dnsname.Name, via netip.Addr) (netip.Addr, int, error) {
 	if !via.IsValid() {
 		via = netlab.RouterLAN4.Addr()
+		if d.Persona.Guest {
+			via = netlab.RouterGuest4.Addr()
+		}
 	}
 	c, err := d.dial(ctx, "udp", netip.AddrPortFrom(via, 53))
 	if err != nil {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/netcurtain/netcurtain/devices"
 	"github.com/netcurtain/netcurtain/internal/dnsname"
+	"github.com/netcurtain/netcurtain/internal/netlab"
 )
 
 // Persona is one device and what it does all day.
@@ -25,7 +26,13 @@ type Persona struct {
 	Log    devices.LogLevel // only if LogSet
 	LogSet bool
 	Kind   devices.Kind
+	Guest  bool // it is in the guests' network
 	Acts   []Act
+}
+
+// Plan is the device to build for p.
+func (p Persona) Plan() netlab.DevicePlan {
+	return netlab.DevicePlan{Name: p.Name, Number: p.Number, MAC: p.MAC, Guest: p.Guest}
 }
 
 // Act is one thing a device does again and again.
@@ -54,6 +61,7 @@ var verbs = []string{"lookup", "http", "https", "quic", "mqtt", "ntp"}
 //	kind    tv                      what it is, as the household said
 //	mode    guard                   off, watch, protect, guard, local
 //	log     counts                  names, counts, none
+//	network guest                   lan, guest
 //	every 6s  lookup ads.example.com via 8.8.8.8
 //	every 9s  http   api.example.com/v1/hello?id=7 up 300 down 4k
 //	every 9s  https  api.example.com up 2k down 40k tls1.2
@@ -112,8 +120,12 @@ func (p *Persona) read(words []string, line int) (err error) {
 	case "log":
 		p.LogSet = true
 		p.Log, err = devices.ParseLogLevel(v)
+	case "network":
+		if p.Guest = v == "guest"; !p.Guest && v != "lan" {
+			return fmt.Errorf("network %q: lan or guest is needed", v)
+		}
 	default:
-		return fmt.Errorf("%q is not known: device, mac, address, kind, mode, log or every is needed", words[0])
+		return fmt.Errorf("%q is not known: device, mac, address, kind, mode, log, network or every is needed", words[0])
 	}
 	return err
 }

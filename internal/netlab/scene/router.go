@@ -37,6 +37,9 @@ func (r *Router) WriteLeases(path string) error {
 
 func (r *Router) addr(p Persona) netip.Addr {
 	a := netlab.RouterLAN4.Addr().As4()
+	if p.Guest {
+		a = netlab.RouterGuest4.Addr().As4()
+	}
 	a[3] = byte(p.Number)
 	return netip.AddrFrom4(a)
 }

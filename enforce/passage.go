@@ -1,0 +1,253 @@
+//go:build linux
+
+package enforce
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"fmt"
+	"hash/fnv"
+	"regexp"
+	"slices"
+	"strings"
+	"syscall"
+
+	"github.com/google/nftables"
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// Another firewall sees what we bring to ourselves as traffic to the router, and
+// a guest zone may refuse that: our own chains cannot accept what another table
+// refuses. So that table gets rules of ours: passages. They name the LAN
+// interfaces, thus open nothing to the internet. What is handed over is let in
+// first, for rules about the router's own ports 80 and 443 do not mean it;
+// look-ups are let in last, in place of the zone's refusal, after whatever the
+// household wrote about port 53 itself. They are put in again when that firewall
+// was loaded anew, and Release takes them out.
+
+// passagePrefix begins the comment by which our rules in other tables are known.
+const passagePrefix = "netcurtain: "
+
+// place is where a rule goes: at the end of its chain, or before another rule.
+type place struct{ How, Chain, At string }
+
+// passages is what passages.nft.tmpl writes.
+type passages struct {
+	Gone                  []doomed
+	HandedOver            []string
+	LookupsIn, LookupsOut []place
+	Zones, Comment        string
+	Deliver               uint32
+	Zone                  uint16
+	HasZones              bool
+}
+
+// doomed is a rule of ours in another table that is not as it should be.
+type doomed struct {
+	Chain  string
+	Handle uint64
+}
+
+// newPassages says which rules the tables of others need, and which are there in vain.
+func newPassages(r ruleset, s skeleton, lan []string) passages {
+	p := passages{
+		Zones: "{ " + strings.Join(quoted(lan), ", ") + " }", Deliver: s.Marks.Deliver, Zone: zone, HasZones: s.Zones,
+	}
+	sum := fnv.New32a()
+	fmt.Fprint(sum, p.Zones, p.Deliver, p.HasZones, s.InterceptDNS)
+	p.Comment = fmt.Sprintf("%sbrought to it (%08x)", passagePrefix, sum.Sum32())
+	hooks := r.hooks(lan)
+	for _, c := range r.chains {
+		if foreign(c) {
+			p.in(c, hooks[c.id(c.name)], s)
+		}
+	}
+	return p
+}
+
+// foreign reports whether a chain may take rules of ours. Those of iptables may
+// not: it would not understand its own table any more.
+func foreign(c chain) bool {
+	ours := c.family == "inet" && (c.table == mainTable || c.table == cutTable)
+	plain := regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_.-]*$`)
+	return !ours && (c.family == "inet" || c.family == "ip" || c.family == "ip6") &&
+		c.name != strings.ToUpper(c.name) && plain.MatchString(c.table) && plain.MatchString(c.name)
+}
+
+// in adds what chain c needs, which packets pass at this hook.
+func (p *passages) in(c chain, hook string, s skeleton) {
+	base := c.kind == "filter" && (c.drops || len(c.rules) > 0)
+	at, refuses := refusal(c)
+	name := c.id(c.name)
+	at.Chain = name
+	var add passages
+	if base && hook == "input" && s.Handover != "" {
+		add.HandedOver = []string{name}
+	}
+	if refuses && s.InterceptDNS && hook == "input" {
+		add.LookupsIn = []place{at}
+	}
+	if refuses && s.InterceptDNS && hook == "output" {
+		add.LookupsOut = []place{at}
+	}
+	want := len(add.HandedOver) + len(add.LookupsIn) + len(add.LookupsOut)
+	if s.Zones {
+		want += len(add.LookupsIn) // those to other resolvers have a rule of their own
+	}
+	var have []doomed
+	sound := true
+	for _, r := range c.rules {
+		if strings.Contains(r.text, `comment "`+passagePrefix) {
+			have = append(have, doomed{name, r.handle})
+			sound = sound && strings.Contains(r.text, p.Comment)
+		}
+	}
+	if sound && len(have) == want {
+		return
+	}
+	p.Gone = append(p.Gone, have...)
+	p.HandedOver = append(p.HandedOver, add.HandedOver...)
+	p.LookupsIn = append(p.LookupsIn, add.LookupsIn...)
+	p.LookupsOut = append(p.LookupsOut, add.LookupsOut...)
+}
+
+var (
+	refusing      = regexp.MustCompile(`\b(drop|reject|(jump|goto) \S*(drop|reject|deny|refuse|block))`)
+	unconditional = regexp.MustCompile(`^(meta (l4proto|nfproto) \S+ |ip6? (protocol|nexthdr) \S+ )?(counter( packets \d+ bytes \d+)?|log( (prefix|group|level|flags) ("[^"]*"|\S+))*|limit rate \S+( burst \d+ packets)?|\s)*(drop|reject\b|jump|goto)\b`)
+)
+
+// refusal finds where a chain refuses whatever its rules did not speak of.
+func refusal(c chain) (at place, refuses bool) {
+	at, refuses = place{How: "add"}, c.drops
+	for _, r := range slices.Backward(c.rules) {
+		if strings.Contains(r.text, `comment "`+passagePrefix) {
+			continue
+		}
+		text, _, _ := strings.Cut(r.text, ` comment "`)
+		if !unconditional.MatchString(text) || !refusing.MatchString(text) {
+			break
+		}
+		at, refuses = place{"insert", "", fmt.Sprintf(" position %d", r.handle)}, true
+	}
+	return at, refuses
+}
+
+// hooks tells at which hook packets of these interfaces pass each chain: a base
+// chain at its own, and at the same one the chain to which it jumps for them.
+func (r ruleset) hooks(lan []string) map[string]string {
+	at := map[string]string{}
+	for _, c := range r.chains {
+		if c.kind != "filter" || c.hook != "input" && c.hook != "output" {
+			continue
+		}
+		at[c.id(c.name)] = c.hook
+		for _, rule := range c.rules {
+			m := byInterface.FindStringSubmatch(rule.text)
+			if m != nil && slices.ContainsFunc(listed(m[1]), func(pattern string) bool { return matchesAny(pattern, lan) }) {
+				at[c.id(m[3])] = c.hook
+			}
+		}
+	}
+	return at
+}
+
+var byInterface = regexp.MustCompile(`^[io]ifname ("[^"]*"|\{[^}]*\}) .*?(jump|goto) (\S+)`)
+
+// id names a chain of c's table.
+func (c chain) id(name string) string { return c.family + " " + c.table + " " + name }
+
+// matchesAny reports whether an interface name of nft, which may end in *, means one of names.
+func matchesAny(pattern string, names []string) bool {
+	stem, open := strings.CutSuffix(pattern, "*")
+	return slices.ContainsFunc(names, func(n string) bool { return n == pattern || open && strings.HasPrefix(n, stem) })
+}
+
+// besideOthers puts our passages into the tables of others where they are missing.
+func (k *Kernel) besideOthers(ctx context.Context, s skeleton, m members) error {
+	listing, err := k.nft.output(ctx, "", "--handle", "--terse", "list", "ruleset")
+	if err != nil {
+		return err
+	}
+	p := newPassages(parseRuleset(listing), s, m.lan)
+	text, err := execute("passages.nft.tmpl", p)
+	if err != nil || text == "" {
+		return err
+	}
+	if err := k.nft.load(ctx, text); err != nil {
+		return fmt.Errorf("letting in what we bring to ourselves, beside another firewall: %w", err)
+	}
+	k.log.Info("another firewall lets in what is brought to us", "rules", strings.Count(text, "\n"))
+	return k.freshCount()
+}
+
+// removePassages takes our rules out of the tables of others. It needs neither
+// nft nor to understand what else those tables say.
+func removePassages() error {
+	ours, err := listPassages()
+	if err != nil || len(ours) == 0 {
+		return err
+	}
+	c, err := nftables.New()
+	if err != nil {
+		return err
+	}
+	for _, r := range ours {
+		if err := c.DelRule(r); err != nil {
+			return err
+		}
+	}
+	if err := flush(c); err != nil {
+		return fmt.Errorf("enforce: taking our rules out of other tables: %w", err)
+	}
+	return nil
+}
+
+// listPassages asks the kernel for every rule whose comment says it is ours.
+func listPassages() (ours []*nftables.Rule, err error) {
+	c, err := netlink.Dial(syscall.NETLINK_NETFILTER, nil)
+	if err != nil {
+		return nil, fmt.Errorf("enforce: listing rules: %w", mend(err))
+	}
+	defer c.Close()
+	const getRule = 10<<8 | 7 // NFNL_SUBSYS_NFTABLES, NFT_MSG_GETRULE
+	msgs, err := c.Execute(netlink.Message{
+		Header: netlink.Header{Type: getRule, Flags: netlink.Request | netlink.Dump},
+		Data:   make([]byte, 4), // nfgenmsg of any family
+	})
+	if err != nil {
+		return nil, fmt.Errorf("enforce: listing rules: %w", mend(err))
+	}
+	for _, m := range msgs {
+		if len(m.Data) < 4 {
+			continue
+		}
+		ad, err := netlink.NewAttributeDecoder(m.Data[4:])
+		if err != nil {
+			return nil, fmt.Errorf("enforce: reading a rule: %w", err)
+		}
+		ad.ByteOrder = binary.BigEndian
+		r, mine := &nftables.Rule{Chain: &nftables.Chain{}}, false
+		r.Table = &nftables.Table{Family: nftables.TableFamily(m.Data[0])}
+		for ad.Next() {
+			switch ad.Type() {
+			case unix.NFTA_RULE_TABLE:
+				r.Table.Name = ad.String()
+			case unix.NFTA_RULE_CHAIN:
+				r.Chain.Name = ad.String()
+			case unix.NFTA_RULE_HANDLE:
+				r.Handle = ad.Uint64()
+			case unix.NFTA_RULE_USERDATA:
+				mine = bytes.Contains(ad.Bytes(), []byte(passagePrefix))
+			}
+		}
+		if err := ad.Err(); err != nil {
+			return nil, fmt.Errorf("enforce: reading a rule: %w", err)
+		}
+		if r.Chain.Table = r.Table; mine && r.Table.Name != mainTable && r.Table.Name != cutTable {
+			ours = append(ours, r)
+		}
+	}
+	return ours, nil
+}
