@@ -53,5 +53,7 @@ func FuzzMQTT(f *testing.F) {
 func FuzzDHCP(f *testing.F) {
 	f.Add(uint16(67), []byte(dhcp(1, "tv")), []byte(dhcp(2, "tv")))
 	f.Add(uint16(547), []byte("\x01\x12\x34\x56\x00\x01\x00\x0e\x00\x01\x00\x01\x1c\x39\xcf\x88\x08\x00\x27\xfe\x8f\x95"), []byte("\x02\x12\x34\x56"))
-	f.Fuzz(func(t *testing.T, port uint16, up, down []byte) { feedAll(t, flow.UDP, port, up, down, uint16(len(up))) })
+	f.Fuzz(func(t *testing.T, port uint16, up, down []byte) {
+		feedAll(t, flow.UDP, port, up, down, uint16(len(up)))
+	})
 }
