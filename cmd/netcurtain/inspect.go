@@ -136,6 +136,7 @@ func fileLine(name string, s capture.Stats, err error) string {
 		what string
 	}{
 		{s.NotIP, "not IP"}, {s.Malformed, "malformed"}, {s.Fragments, "later fragments"},
+		{s.Sealed, "encrypted on the air"},
 		{s.Unknown, fmt.Sprintf("of %s, which is not understood", capture.LinkName(s.LinkType))},
 	} {
 		if x.n > 0 {

@@ -31,7 +31,8 @@ func TestInspect(t *testing.T) {
 				"sample.pcap.gz": sampleCapture,
 				"broken.pcap":    plain[:50_000],
 				"named.pcap":     namedCapture(),
-				"air.pcap":       pcapOf(127),
+				"air.pcap":       pcapOf(105, append([]byte("\x08\x41"), make([]byte, 60)...)), // a data frame, protected
+				"beads.pcap":     pcapOf(201),
 			} {
 				if err := os.WriteFile(filepath.Join(e.WorkDir, name), data, 0o644); err != nil {
 					return err

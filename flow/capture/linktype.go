@@ -1,6 +1,9 @@
 package capture
 
-import "fmt"
+import (
+	"errors"
+	"fmt"
+)
 
 // linkType is what a frame begins with, by its number in pcap-linktype(7).
 type linkType uint16
@@ -16,28 +19,37 @@ const (
 	linkPPPoE    linkType = 51  // RFC 2516 header, no Ethernet before it
 	linkRaw      linkType = 101 // IPv4 or IPv6
 	linkLoop     linkType = 108 // OpenBSD loopback: address family in network order
+	linkATM      linkType = 100 // LLC frames (RFC 2684), of DSL
+	linkCHDLC    linkType = 104 // Cisco HDLC
+	linkENC      linkType = 109 // OpenBSD IPsec
 	linkSLL      linkType = 113 // Linux cooked v1
+	linkPFLOG    linkType = 117 // OpenBSD packet filter log
+	linkUser2    linkType = 149 // macOS pktap as older systems number it
+	linkPPPD     linkType = 166 // PPP, with its direction in place of the address
+	linkPPPDir   linkType = 204 // PPP, with its direction before it
 	linkIPv4     linkType = 228
 	linkIPv6     linkType = 229
+	linkNFLOG    linkType = 239 // Linux netfilter log
+	linkPKTAP    linkType = 258 // macOS, also of iPhones
 	linkSLL2     linkType = 276 // Linux cooked v2
 )
 
 // LinkTypes says in words which link types are read.
-const LinkTypes = "Ethernet, Linux cooked (v1 and v2), raw IP, loopback (BSD and OpenBSD), PPP, PPPoE"
+const LinkTypes = "Ethernet, Linux cooked (v1 and v2), raw IP, loopback (BSD and OpenBSD), PPP, PPPoE, Cisco HDLC, ATM, 802.11 without encryption, netfilter log, pflog, enc, pktap"
 
 func (l linkType) understood() bool {
 	switch l {
-	case linkNull, linkEthernet, linkPPP, linkRawBSD, linkRawOBSD, linkPPPHDLC, linkPPPoE, linkRaw,
-		linkLoop, linkSLL, linkIPv4, linkIPv6, linkSLL2:
+	case linkNull, linkEthernet, linkPPP, linkRawBSD, linkRawOBSD, linkPPPHDLC, linkPPPoE, linkRaw, linkLoop, linkATM, linkCHDLC,
+		linkENC, linkSLL, linkPFLOG, linkUser2, linkPPPD, linkPPPDir, linkIPv4, linkIPv6, linkNFLOG, linkPKTAP, linkSLL2:
 		return true
 	}
-	return false
+	return l.wireless()
 }
 
 // wireless reports the frames of a card in monitor mode.
 func (l linkType) wireless() bool {
 	switch l {
-	case 105, 119, 127, 163, 192:
+	case linkWiFi, linkPrism, linkRadiotap, linkAVS, linkPPI:
 		return true
 	}
 	return false
@@ -47,16 +59,6 @@ func (l linkType) wireless() bool {
 func (l linkType) String() string {
 	name := ""
 	switch l {
-	case 105:
-		name = "802.11"
-	case 119:
-		name = "802.11 with Prism header"
-	case 127:
-		name = "802.11 with radiotap header"
-	case 163:
-		name = "802.11 with AVS header"
-	case 192:
-		name = "802.11 with PPI header"
 	case 187, 201, 251, 254, 255, 256, 272:
 		name = "Bluetooth"
 	case 186, 189, 220, 249, 266, 288, 292, 293, 294, 295:
@@ -65,12 +67,8 @@ func (l linkType) String() string {
 		name = "802.15.4: Zigbee, Thread"
 	case 227:
 		name = "CAN bus"
-	case 239:
-		name = "Linux netfilter log"
 	case 253:
 		name = "Linux netlink"
-	case 258:
-		name = "macOS pktap"
 	default:
 		return fmt.Sprintf("link type %d", int(l))
 	}
@@ -79,11 +77,11 @@ func (l linkType) String() string {
 
 // refused says why a file of this link type cannot be read, and what can.
 func (l linkType) refused() error {
-	if l.wireless() {
-		return fmt.Errorf("%v is not understood: on the air, frames are encrypted for each device; capture on the router's bridge (br-lan) instead", l)
-	}
 	return fmt.Errorf("%v is not understood; what is read: %s", l, LinkTypes)
 }
+
+// errSealed is for a capture of the air in which every frame with content is encrypted.
+var errSealed = errors.New("every packet in this capture of the air is encrypted for its device; capture on the router's bridge (br-lan) instead")
 
 // LinkName is a link type's number and, where it has one, its name.
 func LinkName(number int) string { return linkType(number).String() }

@@ -359,12 +359,36 @@ func TestGreatestPacket(t *testing.T) {
 	}
 }
 
-// Nothing but frames of another link type is an error that says what is needed.
+// Nothing but frames of another link type, or encrypted on the air, is an error
+// that says what is needed.
 func TestNothingUnderstood(t *testing.T) {
-	w := (&writer{}).section().iface(127, 0).enhanced(0, 1, []byte("beacon"))
-	_, stats, err := readAll(w.b)
-	if err == nil || err.Error() != linkType(127).refused().Error() || stats.Unknown != 1 {
-		t.Errorf("error %v, %+v", err, stats)
+	for link, tc := range map[linkType]struct {
+		frame string
+		want  error
+		stats Stats
+	}{
+		201:      {"beacon", linkType(201).refused(), Stats{Packets: 1, Bytes: 6, Unknown: 1, LinkType: 201}},
+		linkWiFi: {string(cat(0x08, 0x41, wifiUp[2:], "ciphertext")), errSealed, Stats{Packets: 1, Bytes: 34, Sealed: 1}},
+	} {
+		w := (&writer{}).section().iface(link, 0).enhanced(0, 1, []byte(tc.frame))
+		_, stats, err := readAll(w.b)
+		if err == nil || err.Error() != tc.want.Error() || stats != tc.stats {
+			t.Errorf("%v: error %v, %+v", link, err, stats)
+		}
+	}
+}
+
+// The modified format has eight octets more before each packet.
+func TestModifiedPcap(t *testing.T) {
+	frame := cat(macs, uint16(0x0800), ip4(a4, b4, 17, 1, 0, query))
+	w := (&writer{big: true}).put(uint32(magicModified), uint16(2), uint16(4), uint64(0), uint32(0), uint32(1))
+	for range 2 {
+		w.put(uint32(1), uint32(2), uint32(len(frame)), uint32(len(frame)), uint32(3), uint16(0x0800), uint16(0), frame)
+	}
+	const want = "udp 192.168.1.2:4000 > 203.0.113.1:53 len 33 mac 02005e005301 hello"
+	got, _, err := readAll(w.b)
+	if diff := cmp.Diff([]string{want, want}, got); diff != "" || err != nil {
+		t.Errorf("%v, packets (-want +got):\n%s", err, diff)
 	}
 }
 

@@ -12,7 +12,7 @@ import (
 const (
 	magicMicro    = 0xa1b2c3d4
 	magicNano     = 0xa1b23c4d
-	magicModified = 0xa1b2cd34 // Kuznetzov's: longer record heads
+	magicModified = 0xa1b2cd34 // Kuznetzov's: longer record heads, with interface, protocol and kind
 )
 
 const pcapHead, pcapRecordHead = 24, 16
@@ -22,6 +22,7 @@ type pcap struct {
 	stream
 	order order
 	tick  int64 // nanoseconds
+	more  int   // octets of a record's head behind the usual ones
 	link  linkType
 }
 
@@ -44,15 +45,15 @@ func openPcap(s stream) (*pcap, error) {
 		return nil, fmt.Errorf("read the head of the capture: %w", within(err))
 	}
 	o, magic, _ := pcapMagic(b)
-	if magic == magicModified {
-		return nil, fmt.Errorf("a pcap file of the modified (Kuznetzov) kind is not understood; `editcap -F pcap` makes a plain one of it")
-	}
 	if major, minor := o.u16(b[4:]), o.u16(b[6:]); major != 2 || minor != 4 {
 		return nil, fmt.Errorf("pcap version %d.%d is not understood; 2.4 is needed", major, minor)
 	}
 	p := &pcap{stream: s, order: o, tick: 1000, link: linkType(o.u32(b[20:]))} // the upper bits tell of the check sequence
-	if magic == magicNano {
+	switch magic {
+	case magicNano:
 		p.tick = 1
+	case magicModified:
+		p.more = 8
 	}
 	if !p.link.understood() {
 		return nil, p.link.refused()
@@ -62,7 +63,7 @@ func openPcap(s stream) (*pcap, error) {
 
 // next implements format.
 func (p *pcap) next(r *record) error {
-	head, err := p.take(pcapRecordHead)
+	head, err := p.take(pcapRecordHead + p.more)
 	if err == io.EOF {
 		return io.EOF
 	}

@@ -20,8 +20,9 @@ type Stats struct {
 	NotIP     int64 // ARP, LLDP and their like: passed over
 	Malformed int64 // cut before the end of a header, or nonsense in one: passed over
 	Unknown   int64 // of a link type that is not understood: passed over
+	Sealed    int64 // frames of the air that are encrypted: passed over
 	LinkType  int   // the last such link type (pcap-linktype(7))
-	Fragments int64 // later fragments, counted with the flow of the first one
+	Fragments int64 // later fragments, counted with the flow of the first one; the one that makes a packet whole is none
 }
 
 // BrokenError says that the file ended, or stopped making sense, before its
@@ -44,6 +45,7 @@ type Reader struct {
 	record  record
 	decoder decoder
 	stats   Stats
+	any     bool // there was a packet
 }
 
 // format is a file's reader. The error is io.EOF only where a record may end.
@@ -89,8 +91,8 @@ func Open(r io.Reader) (*Reader, error) {
 // Next fills p with the next IP packet. p.Payload is good until the call after.
 // At the end of the file the error is io.EOF; when the file breaks off, it is a
 // *BrokenError. Frames that hold no IP packet are passed over and counted; when
-// there was nothing but frames of a link type that is not understood, the error
-// at the end says so.
+// there was nothing but frames of a link type that is not understood, or that are
+// encrypted on the air, the error at the end says so.
 func (r *Reader) Next(p *flow.Packet) error {
 	rec := &r.record
 	for {
@@ -100,6 +102,8 @@ func (r *Reader) Next(p *flow.Packet) error {
 				return &BrokenError{r.stats, err}
 			case r.stats.Unknown > 0 && r.stats.Unknown == r.stats.Packets:
 				return linkType(r.stats.LinkType).refused()
+			case r.stats.Sealed > 0 && !r.any:
+				return errSealed
 			}
 			return io.EOF
 		}
@@ -108,8 +112,10 @@ func (r *Reader) Next(p *flow.Packet) error {
 		*p = flow.Packet{At: rec.at}
 		switch r.decoder.decode(rec.link, rec.data, rec.wire, p) {
 		case decoded:
+			r.any = true
 			return nil
 		case laterFragment:
+			r.any = true
 			r.stats.Fragments++
 			return nil
 		case notIP:
@@ -119,6 +125,8 @@ func (r *Reader) Next(p *flow.Packet) error {
 		case unknownLink:
 			r.stats.Unknown++
 			r.stats.LinkType = int(rec.link)
+		case sealed:
+			r.stats.Sealed++
 		}
 	}
 }

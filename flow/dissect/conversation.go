@@ -1,6 +1,7 @@
 package dissect
 
 import (
+	"bytes"
 	"time"
 
 	"github.com/netcurtain/netcurtain/flow"
@@ -14,21 +15,23 @@ import (
 // given, but handshakes are recognised on either side, for a capture may begin
 // in the middle.
 type Conversation struct {
-	proto flow.Proto
-	ports [2]uint16 // opener's and responder's
-	local bool      // the responder's address is private, or a group on the link
-	state state
-	rec   *recogniser // the one that said yes last; nil when none did
-	best  Result
-	tls   tlsTalk
-	quic  *quicTalk // only while QUIC is being read
-	dir   [2]stream
-	dtls  *dtlsTalk // only while pieces of a hello are held
-	rtp   [2]rtpTrace
-	sizes [2]int    // bytes of payload seen
-	look  view      // what the recognisers are shown; here so that it costs no allocation
-	try   Result    // what one of them fills in
-	at    time.Time // of the packet at hand
+	proto  flow.Proto
+	ports  [2]uint16 // opener's and responder's
+	local  bool      // the responder's address is private, or a group on the link
+	turned bool      // a capture of one side only: what was taken for the opener answers
+	state  state
+	rec    *recogniser // the one that said yes last; nil when none did
+	best   Result
+	tls    tlsTalk
+	quic   *quicTalk // only while QUIC is being read
+	dir    [2]stream
+	dtls   *dtlsTalk // only while a handshake is being read
+	rtp    [2]rtpTrace
+	media  []Media   // announced so far
+	sizes  [2]int    // bytes of payload seen
+	look   view      // what the recognisers are shown; here so that it costs no allocation
+	try    Result    // what one of them fills in
+	at     time.Time // of the packet at hand
 }
 
 // state of a conversation, and a recogniser's answer.
@@ -52,7 +55,7 @@ func New(p flow.Proto, dst uint16) *Conversation {
 func (c *Conversation) Reset(p flow.Proto, dst uint16) {
 	c.proto, c.ports, c.local, c.state, c.rec = p, [2]uint16{0, dst}, false, no, nil
 	c.best, c.tls, c.quic, c.sizes, c.try = Result{}, tlsTalk{}, nil, [2]int{}, Result{}
-	c.dtls, c.rtp = nil, [2]rtpTrace{}
+	c.dtls, c.rtp, c.media, c.turned = nil, [2]rtpTrace{}, nil, false
 	c.dir[0].reset()
 	c.dir[1].reset()
 }
@@ -126,7 +129,7 @@ func (c *Conversation) feedTCP(dir flow.Dir, pkt *flow.Packet) {
 	if c.tls.seen {
 		c.followTLS()
 	} else {
-		c.readTCP(dir, pkt.Payload)
+		c.readTCP(dir, seq, pkt.Payload)
 	}
 	if c.state != final {
 		c.dir[dir].keep()
@@ -143,24 +146,56 @@ func (c *Conversation) spent() bool {
 }
 
 // readTCP asks the recognisers about both streams.
-func (c *Conversation) readTCP(dir flow.Dir, segment []byte) {
-	c.look = view{c: c, up: c.dir[flow.Orig].bytes(), down: c.dir[flow.Reply].bytes(), dir: dir}
+func (c *Conversation) readTCP(dir flow.Dir, seq uint32, segment []byte) {
 	defer c.lookAway()
+	c.lookBoth(dir)
 	if c.rec != nil {
 		c.ask(c.rec)
 		return
 	}
-	if c.startTLS(c.look.up, c.look.down) {
+	if c.startTLS(c.dir[flow.Orig].bytes(), c.dir[flow.Reply].bytes()) || c.askTCP() {
 		return
 	}
-	for i := range tcpRecognisers {
-		if c.ask(&tcpRecognisers[i]) {
+	if s := &c.dir[dir]; s.packets > 1 && !s.anchored && opensTalk(segment) { // the capture began in the middle of what was before
+		s.begin(seq, segment)
+		if c.lookBoth(dir); c.startTLS(c.dir[flow.Orig].bytes(), c.dir[flow.Reply].bytes()) || c.askTCP() {
 			return
 		}
+	}
+	if up, down := &c.dir[flow.Orig], &c.dir[flow.Reply]; !up.anchored && !down.anchored && (up.empty() || down.empty()) {
+		c.turned = true
+		if c.lookBoth(dir); c.askTCP() {
+			return
+		}
+		c.turned = false
 	}
 	if tlsRecords(segment) || tlsWithin(c.dir[dir].bytes()) { // the capture began after the handshake
 		c.finish(Result{App: "tls", Protection: flow.Encrypted, Reason: "TLS records seen; the handshake was not", TLS: &TLS{}})
 	}
+}
+
+// lookBoth points the view at both streams.
+func (c *Conversation) lookBoth(dir flow.Dir) {
+	up, down := c.dir[flow.Orig].bytes(), c.dir[flow.Reply].bytes()
+	if c.turned {
+		up, down, dir = down, up, dir^1
+	}
+	c.look = view{c: c, up: up, down: down, dir: dir}
+}
+
+func (c *Conversation) askTCP() bool {
+	for i := range tcpRecognisers {
+		if c.ask(&tcpRecognisers[i]) {
+			return true
+		}
+	}
+	return false
+}
+
+// opensTalk knows the segments with which a talk surely begins anew.
+func opensTalk(b []byte) bool {
+	return handshakeStart(b, hsClientHello) || handshakeStart(b, hsServerHello) || startsRequest(b) == yes || isStatusLine(b) ||
+		bytes.HasPrefix(b, []byte("SSH-"))
 }
 
 // lookAway drops the reference to the packet.
@@ -195,7 +230,7 @@ func (c *Conversation) feedUDP(dir flow.Dir, pkt *flow.Packet) {
 		c.followQUIC(dir, pkt.Payload)
 	case c.state == no && c.startQUIC(dir, pkt.Payload):
 	default:
-		c.readUDP(dir, pkt.Payload)
+		c.readUDP(dir, pkt)
 	}
 	if c.state == no && c.quic == nil {
 		s.join(pkt.Payload, statBytes)
@@ -210,15 +245,15 @@ func (c *Conversation) feedUDP(dir flow.Dir, pkt *flow.Packet) {
 
 // readUDP asks the recognisers about one datagram. An answer that is not final
 // (STUN, which makes way for something else) may be replaced by a later one.
-func (c *Conversation) readUDP(dir flow.Dir, datagram []byte) {
-	c.look = view{c: c, up: datagram, dir: dir}
+func (c *Conversation) readUDP(dir flow.Dir, pkt *flow.Packet) {
+	c.look = view{c: c, up: pkt.Payload, dir: dir, missing: pkt.Missing}
 	defer c.lookAway()
 	for i := range udpRecognisers {
 		if c.ask(&udpRecognisers[i]) {
 			return
 		}
 	}
-	if c.best.App == "stun" && len(datagram) >= 12 {
+	if c.best.App == "stun" && len(pkt.Payload) >= 12 {
 		c.best.Harmless = false
 		c.best.cannotTell("STUN made way for something that cannot be told: likely sound or picture")
 	}
@@ -245,6 +280,10 @@ func (c *Conversation) Result() Result {
 	}
 	return unknown(c.dir[flow.Orig].bytes(), c.dir[flow.Reply].bytes(), c.sizes)
 }
+
+// Media is where the flow announced, so far, that sound or picture will flow; it
+// is to be read only.
+func (c *Conversation) Media() []Media { return c.media }
 
 // finish settles the judgement and lets the bytes go.
 func (c *Conversation) finish(r Result) {

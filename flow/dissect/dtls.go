@@ -2,88 +2,150 @@ package dissect
 
 import "encoding/binary"
 
-// dtlsTalk puts a ClientHello together whose fragments (RFC 6347 §4.2.3) come in
-// several records or datagrams: a post-quantum one does not fit into one.
+// dtlsTalk follows a DTLS handshake, whichever side it began on. The fragments of
+// a message (RFC 6347 §4.2.3) come in several records or datagrams: a
+// post-quantum hello does not fit into one.
 type dtlsTalk struct {
-	msg  assembly
-	head [12]byte
-	size int
+	client, server dtlsPieces // what is being put together
+	hello          Hello
+	asked, chosen  bool   // the ClientHello, the ServerHello was read
+	version        string // of the records: the one that was agreed, once one was
+}
+
+// dtlsPieces is one handshake message as its fragments come.
+type dtlsPieces struct {
+	msg    assembly
+	size   int
+	number [2]byte // of the message within the handshake
 }
 
 // readDTLS knows DTLS records (RFC 6347 §4.1, RFC 9147 §4): type, version, and
 // lengths that fill the datagram.
 func readDTLS(v *view, r *Result) state {
 	b := v.up
-	if v.c.best.App == "dtls" && isDTLS13(b) {
-		r.encrypted("DTLS 1.3")
-		r.TLS = &TLS{Version: "1.3"}
-		return yes
+	talk := v.c.dtls
+	if talk != nil && isDTLS13(b) { // keys are agreed on
+		talk.result(r)
+		return final
 	}
-	first, ok := dtlsRecords(b)
+	first, ok := dtlsRecords(b, v.missing)
 	if !ok && isChannelData(b) { // TURN carries it with four bytes in front (RFC 8656 §12.4)
 		b = b[4:]
-		first, ok = dtlsRecords(b)
+		first, ok = dtlsRecords(b, v.missing)
 	}
 	if !ok {
 		return no
 	}
-	r.encrypted("DTLS")
-	t := &TLS{Version: dtlsVersion(first.version)}
-	r.TLS = t
-	if first.kind != recHandshake || first.epoch != 0 {
+	if talk == nil {
+		talk = new(dtlsTalk)
+		v.c.dtls = talk
+	}
+	if talk.version = dtlsVersion(first.version); first.kind != recHandshake || first.epoch != 0 {
+		talk.result(r)
+		return finalIf(first.kind == recAppData || first.epoch != 0) // an alert, or the change of keys
+	}
+	talk.take(b)
+	talk.result(r)
+	return finalIf(talk.asked && talk.chosen)
+}
+
+func finalIf(done bool) state {
+	if done {
 		return final
 	}
-	r.encrypted("DTLS handshake seen")
-	h, ok := dtlsHello(first.body)
-	if !ok {
-		h, ok = v.c.joinDTLS(b)
+	return yes
+}
+
+// result is what the talk says so far.
+func (d *dtlsTalk) result(r *Result) {
+	t := d.hello.TLS
+	r.encrypted("DTLS")
+	if d.asked || d.chosen {
+		r.encrypted("DTLS handshake seen")
 	}
-	if !ok {
-		return yes
+	if t.Version == "" {
+		t.Version = d.version
 	}
-	if h.TLS.Version != "1.3" {
-		h.TLS.Version = dtlsVersion(first.version)
+	if nullCipher(t.Cipher) && d.chosen {
+		r.readable("the handshake chose a cipher that does not encrypt")
 	}
-	*t = h.TLS
-	r.name(h.ServerName, "sni")
-	return final
+	t.nameWeak()
+	r.TLS = &t
+	r.name(d.hello.ServerName, "sni")
 }
 
 // isDTLS13 knows the header of an encrypted record of DTLS 1.3 (RFC 9147 §4): three
 // bits, and little else in clear, so that it counts only where DTLS was seen before.
 func isDTLS13(b []byte) bool { return len(b) >= 18 && b[0]>>5 == 1 }
 
-// joinDTLS takes the pieces of a ClientHello in the datagram's records and returns
-// the hello once it is whole.
-func (c *Conversation) joinDTLS(b []byte) (Hello, bool) {
-	for len(b) >= 13+12 && b[0] == recHandshake {
+// take puts the pieces of hellos in the datagram's records in place, and reads
+// them once they are whole.
+func (d *dtlsTalk) take(b []byte) {
+	for len(b) >= 13+12 && b[0] == recHandshake && b[3] == 0 && b[4] == 0 {
 		n := 13 + int(binary.BigEndian.Uint16(b[11:]))
 		if n > len(b) {
-			break
+			return // cut by the snap length
 		}
-		piece := b[13:n]
+		for record := b[13:n]; len(record) >= 12; {
+			got := size24(record[9:])
+			if got > len(record)-12 {
+				break
+			}
+			piece, kind := record[:12+got], record[0]
+			record = record[12+got:]
+			switch {
+			case kind == hsClientHello && !d.chosen: // the one that follows a cookie says the same, and counts
+				if body := d.client.put(piece); body != nil {
+					d.readClient(body)
+				}
+			case kind == hsServerHello && !d.chosen:
+				if body := d.server.put(piece); body != nil {
+					d.chosen = d.hello.TLS.parseServerHello(body)
+				}
+			}
+		}
 		b = b[n:]
-		if len(piece) < 12 || piece[0] != hsClientHello {
-			continue
-		}
-		size, off, got := size24(piece[1:]), size24(piece[6:]), size24(piece[9:])
-		if size > maxHello || got > len(piece)-12 || off+got > size {
-			continue
-		}
-		if c.dtls == nil || c.dtls.size != size || c.dtls.head[5] != piece[5] { // the hello that follows a cookie has another number
-			c.dtls = &dtlsTalk{size: size}
-			copy(c.dtls.head[:], piece)
-		}
-		c.dtls.msg.store(off, piece[12:12+got])
 	}
-	d := c.dtls
-	if d == nil || len(d.msg.bytes()) < d.size {
-		return Hello{}, false
+}
+
+// put places one piece, and returns the message's body when that made it whole.
+func (m *dtlsPieces) put(piece []byte) []byte {
+	size, off, got := size24(piece[1:]), size24(piece[6:]), size24(piece[9:])
+	if size > maxHello || off+got > size {
+		return nil
 	}
-	whole := make([]byte, 12, 12+d.size) // type, size, number, offset 0, size
-	copy(whole, d.head[:6])
-	copy(whole[9:], d.head[1:4])
-	return dtlsHello(append(whole, d.msg.bytes()[:d.size]...))
+	if off == 0 && got == size {
+		return piece[12:]
+	}
+	if number := [2]byte(piece[4:6]); m.size != size || m.number != number {
+		m.msg.clear()
+		m.size, m.number = size, number
+	}
+	m.msg.store(off, piece[12:])
+	if whole := m.msg.bytes(); len(whole) >= size {
+		return whole[:size]
+	}
+	return nil
+}
+
+// readClient reads a ClientHello. It differs from TLS by a cookie behind the session.
+func (d *dtlsTalk) readClient(b []byte) {
+	r := reader{b: b}
+	r.take(34)
+	session := len(r.vec8())
+	at := 34 + 1 + session
+	cookie := len(r.vec8())
+	if r.bad {
+		return
+	}
+	msg := make([]byte, 0, len(b)) // without the cookie it is a TLS hello
+	msg = append(msg, b[:at]...)
+	msg = append(msg, b[at+1+cookie:]...)
+	h, st := parseHello(msg)
+	if st != Complete {
+		return
+	}
+	d.hello, d.asked = h, true
 }
 
 type dtlsRecord struct {
@@ -93,14 +155,15 @@ type dtlsRecord struct {
 	body    []byte
 }
 
-// dtlsRecords checks that records fill the datagram and returns the first.
-func dtlsRecords(b []byte) (first dtlsRecord, ok bool) {
+// dtlsRecords checks that records fill the datagram, of which missing bytes were
+// cut off, and returns the first.
+func dtlsRecords(b []byte, missing int) (first dtlsRecord, ok bool) {
 	for n := 0; len(b) > 0; n++ {
 		if n > 0 && isDTLS13(b) { // the rest of a first flight is encrypted
 			return first, true
 		}
 		if len(b) < 13 || b[0] < recChangeCipher || b[0] > 26 {
-			return first, false
+			return first, n > 0 && missing > 0
 		}
 		version := binary.BigEndian.Uint16(b[1:])
 		if b[0] == 25 && version == 0xfefd && b[3] == 0 && b[4] > 0 && judge(b[13:]) == looksRandom {
@@ -108,57 +171,29 @@ func dtlsRecords(b []byte) (first dtlsRecord, ok bool) {
 			return dtlsRecord{b[0], version, 1, b[13:]}, true
 		}
 		size := int(binary.BigEndian.Uint16(b[11:]))
-		if version != 0xfeff && version != 0xfefd && version != 0x0100 || size == 0 || size > len(b)-13 {
+		if version != 0xfeff && version != 0xfefd && version != 0x0100 || size == 0 || size > len(b)-13+missing {
 			return first, false
 		}
+		body := b[13:min(13+size, len(b))]
 		if n == 0 {
-			first = dtlsRecord{b[0], version, binary.BigEndian.Uint16(b[3:]), b[13 : 13+size]}
+			first = dtlsRecord{b[0], version, binary.BigEndian.Uint16(b[3:]), body}
 			if first.kind == recAppData && first.epoch == 0 {
 				return first, false // application data is never sent without keys
 			}
 		}
-		b = b[13+size:]
+		b = b[13+len(body):]
 	}
-	return first, first.body != nil
+	return first, first.version != 0
 }
 
 func dtlsVersion(v uint16) string {
 	switch v {
 	case 0xfefd:
 		return "1.2"
-	case 0xfeff:
+	case 0xfeff, 0x0100: // OpenSSL had a number of its own
 		return "1.0"
 	}
 	return ""
-}
-
-// dtlsHello reads a ClientHello that stands whole in one record. It differs from
-// TLS by a cookie behind the session.
-func dtlsHello(b []byte) (Hello, bool) {
-	if len(b) < 12 || b[0] != hsClientHello {
-		return Hello{}, false
-	}
-	size := int(b[1])<<16 | int(b[2])<<8 | int(b[3])
-	off := int(b[6])<<16 | int(b[7])<<8 | int(b[8])
-	got := int(b[9])<<16 | int(b[10])<<8 | int(b[11])
-	if off != 0 || got != size || size > len(b)-12 || size > maxHello {
-		return Hello{}, false
-	}
-	r := reader{b: b[12 : 12+size]}
-	r.take(34)
-	session := len(r.vec8())
-	cookieAt := 12 + 34 + 1 + session
-	cookie := len(r.vec8())
-	if r.bad {
-		return Hello{}, false
-	}
-	// Without the cookie, and with a TLS version, it is a TLS hello.
-	msg := make([]byte, 0, size)
-	msg = append(msg, 3, 3)
-	msg = append(msg, b[14:cookieAt]...)
-	msg = append(msg, b[cookieAt+1+cookie:12+size]...)
-	h, st := parseHello(msg)
-	return h, st == Complete
 }
 
 func isChannelData(b []byte) bool {

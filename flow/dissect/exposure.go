@@ -223,46 +223,6 @@ func formLogin(fields []byte) (user, password []byte, ok bool) {
 	return user, password, ok
 }
 
-// saslLogin is what AUTH PLAIN (RFC 4616) or AUTH LOGIN said, in the same line or
-// in those that follow. In tagged talks (IMAP) each command has a word before it.
-func saslLogin(up []byte, command string, tagged bool) (user, password []byte) {
-	const plain, name, secret = 1, 2, 3
-	want := 0
-	first := func(kind int, b []byte) {
-		switch {
-		case kind == plain:
-			if parts := bytes.SplitN(unbase64(b), []byte{0}, 3); len(parts) == 3 {
-				user, password = parts[1], parts[2]
-			}
-			want = 0
-		case kind == name:
-			user, want = unbase64(b), secret
-		default:
-			password, want = unbase64(b), 0
-		}
-	}
-	eachLine(up, func(line []byte) {
-		if want != 0 {
-			first(want, line)
-			return
-		}
-		if tagged {
-			_, line, _ = bytes.Cut(line, []byte(" "))
-		}
-		for kind, mechanism := range [...]string{plain: " PLAIN", name: " LOGIN"} {
-			if mechanism == "" || !word(line, command+mechanism) {
-				continue
-			}
-			want = kind
-			if rest := bytes.TrimSpace(line[len(command)+len(mechanism):]); len(rest) > 1 { // "=" stands for none
-				first(kind, rest)
-			}
-			return
-		}
-	})
-	return user, password
-}
-
 // after is what follows a command in its line, once.
 func after(line []byte, command string) []byte {
 	if !word(line, command) {

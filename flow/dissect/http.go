@@ -16,10 +16,12 @@ func readHTTP(v *view, r *Result) state {
 	if isStatusLine(v.up) && startsRequest(v.down) != no { // the capture has the sides the other way round
 		req = v.down
 	}
+	for len(req) > 2 && req[0] == '\r' && req[1] == '\n' { // an empty line before is forgiven (RFC 9112 §2.2)
+		req = req[2:]
+	}
 	if hasPrefixSoFar(req, http2Preface) {
 		r.readable("HTTP/2 without TLS")
-		r.Path = "PRI"
-		return final
+		return finalIf(readHTTP2(req, r))
 	}
 	switch startsRequest(req) {
 	case maybe:
@@ -39,6 +41,9 @@ func readHTTP(v *view, r *Result) state {
 	}
 	if homeKit(r.Path, head) {
 		return pairing(r, req)
+	}
+	if soapAction(head) != nil {
+		return control(r, req)
 	}
 	if r.App == "http" && r.Credentials == "" && head[0] != 'G' && textBody(head) && len(rest) < 512 && bodyMissing(head, rest) {
 		return yes // a form's password may follow in the next segment
@@ -82,6 +87,24 @@ func pairing(r *Result, up []byte) state {
 		r.Harmless = false
 		r.encrypted("HomeKit: keys were agreed on, then encrypted frames followed")
 		return final
+	}
+	return yes
+}
+
+// control follows what a UPnP control point says: the request for a port may stand
+// behind others, and its body in a segment of its own.
+func control(r *Result, up []byte) state {
+	for n := 0; n < 8 && startsRequest(up) == yes; n++ {
+		head, rest, whole := cutHead(up)
+		size := contentLength(head)
+		if !whole || len(rest) < size {
+			return yes
+		}
+		if r.PortMap = upnpMap(soapAction(head), rest[:size]); r.PortMap != nil {
+			r.readable("UPnP without TLS: asks the router to open a port to the outside")
+			return final
+		}
+		up = rest[size:]
 	}
 	return yes
 }

@@ -59,7 +59,7 @@ func crcDNP(b []byte) uint16 {
 // readBACnet knows BACnet/IP (annex J) by type, function and length.
 func readBACnet(v *view, r *Result) state {
 	b := v.up
-	if len(b) < 6 || b[0] != 0x81 || b[1] > 0x0c || int(binary.BigEndian.Uint16(b[2:])) != len(b) {
+	if len(b) < 6 || b[0] != 0x81 || b[1] > 0x0c || int(binary.BigEndian.Uint16(b[2:])) != v.size() {
 		return no
 	}
 	r.readable("BACnet: no protection by design")
@@ -73,7 +73,7 @@ func readKNX(v *view, r *Result) state {
 		return no
 	}
 	n := int(binary.BigEndian.Uint16(b[4:]))
-	if n < 6 || n > len(b) || n < len(b) && !(v.c.proto == 6 && v.port(3671)) { // over TCP one follows another
+	if n < 6 || n > v.size() || n < v.size() && !(v.c.proto == 6 && v.port(3671)) { // over TCP one follows another
 		return no
 	}
 	if b[2] == 0x09 { // KNX IP Secure

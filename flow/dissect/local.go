@@ -351,16 +351,3 @@ func coapHost(b []byte, token int) string {
 	}
 	return ""
 }
-
-// readPortMapping knows NAT-PMP and PCP (RFC 6886, 6887).
-func readPortMapping(v *view, r *Result) state {
-	if !v.port(5351) || len(v.up) < 2 || v.up[0] != 0 && v.up[0] != 2 || v.up[1]&0x7f > 3 {
-		return no
-	}
-	r.App = "nat-pmp"
-	if v.up[0] == 2 {
-		r.App = "pcp"
-	}
-	r.readable("asks the router to open a port to the outside")
-	return final
-}

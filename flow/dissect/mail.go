@@ -2,6 +2,7 @@ package dissect
 
 import (
 	"bytes"
+	"slices"
 
 	"github.com/netcurtain/netcurtain/flow"
 )
@@ -119,14 +120,8 @@ func readSMTP(v *view, r *Result) state {
 	asked := false
 	eachLine(v.up, func(line []byte) {
 		asked = asked || word(line, "STARTTLS")
-		if words(line, "AUTH PLAIN", "AUTH LOGIN") {
-			r.Credentials = "smtp-password"
-		}
 	})
-	if r.Credentials != "" {
-		user, password := saslLogin(v.up, "AUTH", false)
-		r.credential("smtp-password", user, password)
-	}
+	r.sasl("smtp", v, "AUTH", false)
 	return upgrade(v, r, asked, "SMTP: mail without TLS")
 }
 
@@ -171,11 +166,11 @@ func readPOP3(v *view, r *Result) state {
 			user = after(line, "USER")
 		case word(line, "PASS"):
 			r.credential("pop3-password", user, after(line, "PASS"))
-		case words(line, "AUTH PLAIN", "AUTH LOGIN"):
-			user, password := saslLogin(v.up, "AUTH", false)
-			r.credential("pop3-password", user, password)
+		case word(line, "APOP"):
+			r.apop(after(line, "APOP"), v.down)
 		}
 	})
+	r.sasl("pop3", v, "AUTH", false)
 	return upgrade(v, r, asked, "POP3: mail without TLS")
 }
 
@@ -187,19 +182,39 @@ func readIMAP(v *view, r *Result) state {
 		return no
 	}
 	asked := false
+	var waiting [][]byte // arguments of LOGIN that follow as literals (RFC 9051 §4.3)
 	eachLine(v.up, func(line []byte) {
+		if waiting != nil {
+			waiting = append(waiting, bytes.Fields(line)...)
+			if n := len(waiting) - 1; waiting[n] != nil && !isLiteral(waiting[n]) {
+				r.imapLogin(waiting)
+				waiting = nil
+			}
+			return
+		}
 		_, command, _ := bytes.Cut(line, []byte(" "))
 		asked = asked || word(command, "STARTTLS")
-		switch {
-		case word(command, "LOGIN"):
-			user, password, _ := bytes.Cut(after(command, "LOGIN"), []byte(" "))
-			r.credential("imap-password", bytes.Trim(user, `"`), bytes.Trim(password, `"`))
-		case words(command, "AUTHENTICATE PLAIN", "AUTHENTICATE LOGIN"):
-			user, password := saslLogin(v.up, "AUTHENTICATE", true)
-			r.credential("imap-password", user, password)
+		if !word(command, "LOGIN") {
+			return
+		}
+		r.Credentials = "imap-password"
+		if args := bytes.Fields(after(command, "LOGIN")); len(args) > 0 && isLiteral(args[len(args)-1]) {
+			waiting = args
+		} else {
+			r.imapLogin(args)
 		}
 	})
+	r.sasl("imap", v, "AUTHENTICATE", true)
 	return upgrade(v, r, asked, "IMAP: mail without TLS")
+}
+
+func isLiteral(b []byte) bool { return len(b) > 2 && b[0] == '{' && b[len(b)-1] == '}' }
+
+func (r *Result) imapLogin(args [][]byte) {
+	args = slices.DeleteFunc(args, isLiteral)
+	if len(args) >= 2 {
+		r.credential("imap-password", bytes.Trim(args[0], `"`), bytes.Trim(args[1], `"`))
+	}
 }
 
 func imapCommand(b []byte) bool {
@@ -216,9 +231,7 @@ func readXMPP(v *view, r *Result) state {
 	if !xmppHeader(v.up) && !xmppHeader(v.down) && !(v.port(5222) && (xmppStanza(v.up) || xmppStanza(v.down))) {
 		return no
 	}
-	if bytes.Contains(v.up, []byte("mechanism='PLAIN'")) || bytes.Contains(v.up, []byte("mechanism=\"PLAIN\"")) {
-		r.Credentials = "xmpp-password"
-	}
+	r.xmppLogin(v.up)
 	return upgrade(v, r, bytes.Contains(v.up, []byte("<starttls")), "XMPP without TLS")
 }
 

@@ -3,6 +3,11 @@ package dissect
 import (
 	"bytes"
 	"encoding/binary"
+	"net/netip"
+	"slices"
+	"strconv"
+
+	"github.com/netcurtain/netcurtain/flow"
 )
 
 // textRequest is the head of an RTSP or SIP request: method, target, version. protocol
@@ -22,9 +27,89 @@ func textRequest(b []byte, protocol string) (target, fields []byte, ok bool) {
 	return target, fields, ok && ok2
 }
 
+// Media is an end of a flow of sound or picture, as a talk announced it in clear
+// (SDP, RFC 8866; the Transport field of RTSP, RFC 7826 §18.54).
+type Media struct {
+	Addr    netip.Addr // not valid: the address of the side By
+	By      flow.Dir
+	Port    uint16
+	Secured bool // SRTP, whose keys were not sent in clear
+}
+
+// maxMedia bounds what one talk may announce.
+const maxMedia = 8
+
+func (c *Conversation) announce(m Media) {
+	if m.Port == 0 || len(c.media) >= maxMedia || slices.Contains(c.media, m) {
+		return
+	}
+	c.media = append(c.media, m)
+}
+
+// session reads a session description: an address and, for each kind of media, a
+// port and a profile. Keys that stand beside it (RFC 4568) are everybody's.
+func (v *view) session(b []byte, by flow.Dir) {
+	if !bytes.HasPrefix(b, []byte("v=0")) {
+		return
+	}
+	m := Media{By: by}
+	keys := bytes.Contains(b, []byte("\na=crypto:"))
+	eachLine(b, func(line []byte) {
+		switch {
+		case bytes.HasPrefix(line, []byte("c=IN IP")):
+			_, addr, _ := bytes.Cut(line[5:], []byte(" "))
+			addr, _, _ = bytes.Cut(addr, []byte("/")) // a group's time to live
+			if m.Addr, _ = netip.ParseAddr(string(addr)); m.Addr.IsUnspecified() {
+				m.Addr = netip.Addr{}
+			}
+		case bytes.HasPrefix(line, []byte("m=")):
+			words := bytes.Fields(line[2:])
+			if len(words) < 3 || !bytes.Contains(words[2], []byte("RTP/")) {
+				return
+			}
+			port, _, _ := bytes.Cut(words[1], []byte("/"))
+			m.Port, m.Secured = number16(port), bytes.Contains(words[2], []byte("SAVP")) && !keys
+			v.c.announce(m)
+		}
+	})
+}
+
+// transport reads RTSP's Transport field: the ports on both sides.
+func (v *view) transport(value []byte) {
+	secured := bytes.Contains(value, []byte("SAVP"))
+	for _, part := range bytes.Split(value, []byte(";")) {
+		key, ports, _ := bytes.Cut(bytes.TrimSpace(part), []byte("="))
+		m := Media{Secured: secured}
+		switch string(key) {
+		case "client_port":
+		case "server_port":
+			m.By = flow.Reply
+		default:
+			continue
+		}
+		if v.c.turned {
+			m.By ^= 1
+		}
+		first, last, _ := bytes.Cut(ports, []byte("-"))
+		for _, p := range [][]byte{first, last} {
+			m.Port = number16(p)
+			v.c.announce(m)
+		}
+	}
+}
+
+// number16 is a decimal port, or 0.
+func number16(b []byte) uint16 {
+	n, err := strconv.ParseUint(string(b), 10, 16)
+	if err != nil {
+		return 0
+	}
+	return uint16(n)
+}
+
 // readRTSP knows RTSP (RFC 7826, 2326) by request or status line.
 func readRTSP(v *view, r *Result) state {
-	target, fields, ok := textRequest(v.up, " RTSP/")
+	target, _, ok := textRequest(v.up, " RTSP/")
 	if !ok && !v.prefix("RTSP/1.0 ") && !v.prefix("RTSP/2.0 ") {
 		return no
 	}
@@ -40,32 +125,29 @@ func readRTSP(v *view, r *Result) state {
 		}
 		r.name(hostHeader(rest), "host")
 	}
-	if ok {
-		method, _, _ := bytes.Cut(v.up, []byte(" "))
-		eachField(fields, func(name, value []byte) {
-			if equalFold(name, "authorization") {
-				r.authorization("rtsp", method, value)
-			}
-		})
-	}
-	if r.Credentials == "" { // a camera asks for them only after the first request
-		rest := v.up
-		for n := 0; n < 8; n++ {
-			_, next, whole := bytes.Cut(rest, []byte("\r\n\r\n"))
-			if !whole {
-				break
-			}
-			rest = next
-			method, _, _ := bytes.Cut(rest, []byte(" "))
-			head, _, _ := cutHead(rest)
-			eachField(head, func(name, value []byte) {
-				if equalFold(name, "authorization") {
+	for _, said := range [2][]byte{v.up, v.down} { // a camera asks who is there only after the first request
+		for n := 0; n < 8 && len(said) > 0; n++ {
+			head, rest, whole := cutHead(said)
+			line, fields, _ := bytes.Cut(head, []byte("\n"))
+			method, _, _ := bytes.Cut(line, []byte(" "))
+			size := 0
+			eachField(fields, func(name, value []byte) {
+				switch {
+				case equalFold(name, "authorization"):
 					r.authorization("rtsp", method, value)
+				case equalFold(name, "transport"):
+					v.transport(value)
+				case equalFold(name, "content-length"):
+					size = int(number16(value))
 				}
 			})
+			if !whole || size > len(rest) {
+				break
+			}
+			said = rest[size:]
 		}
 	}
-	if r.Credentials != "" {
+	if r.Credentials != "" && len(v.c.media) > 0 {
 		return final
 	}
 	return yes
@@ -79,7 +161,25 @@ func readSIP(v *view, r *Result) state {
 		return no
 	}
 	r.readable("SIP without TLS: who calls whom in clear")
-	return final
+	by := v.dir
+	if v.c.proto == flow.TCP {
+		by = flow.Orig
+	}
+	for _, said := range [2][]byte{v.up, v.down} {
+		head, body, whole := cutHead(said)
+		line, fields, _ := bytes.Cut(head, []byte("\n"))
+		method, _, _ := bytes.Cut(line, []byte(" "))
+		eachField(fields, func(name, value []byte) {
+			if equalFold(name, "authorization") || equalFold(name, "proxy-authorization") {
+				r.authorization("sip", method, value)
+			}
+		})
+		if whole {
+			v.session(body, by)
+		}
+		by ^= 1
+	}
+	return finalIf(r.Credentials != "" && len(v.c.media) > 0)
 }
 
 // readRTMP knows RTMP by its handshake: version 3, a time, four zeros, 1528 bytes.

@@ -87,7 +87,7 @@ func (c *Conversation) startQUIC(dir flow.Dir, b []byte) bool {
 	}
 	_, known := quicVersion(h.version)
 	switch {
-	case known && b[0]&0x40 != 0:
+	case known && (b[0]&0x40 != 0 || len(b) >= 1200): // a client that met the server before may grease the bit (RFC 9287)
 	case h.version == 0 && offersQUIC(h.rest): // version negotiation
 	case h.version&0x0f0f0f0f == 0x0a0a0a0a && len(b) >= 1200 && b[0]&0x40 != 0: // reserved to try negotiation
 	default:
@@ -306,13 +306,17 @@ const (
 	saltV2      = "\x0d\xed\xe3\xde\xf7\x00\xa6\xdb\x81\x93\x81\xbe\x6e\x26\x9d\xcb\xf9\xbd\x2e\xd9"
 	saltV2Draft = "\xa7\x07\xc2\x03\xa5\x9b\x47\x18\x4a\x1d\x62\xca\x57\x04\x06\xea\x7a\xe3\xe5\xd3"
 	saltDraft29 = "\xaf\xbf\xec\x28\x99\x93\xd2\x4c\x9e\x97\x86\xf1\x9c\x61\x11\xe0\x43\x90\xa8\x99"
+	saltDraft22 = "\x7f\xbc\xdb\x0e\x7c\x66\xbb\xe9\x19\x3a\x96\xcd\x21\x51\x9e\xbd\x7a\x02\x64\x4a"
+	saltDraft17 = "\xef\x4f\xb0\xab\xb4\x74\x70\xc4\x1b\xef\xcf\x80\x31\x33\x4f\xae\x48\x5e\x09\xa0"
+	saltT050    = "\x7f\xf5\x79\xe5\xac\xd0\x72\x91\x55\x80\x30\x4c\x43\xa2\x36\x7c\x60\x48\x83\x10"
+	saltT051    = "\x7a\x4e\xde\xf4\xe7\xcc\xee\x5f\xa4\x50\x6c\x19\x12\x4f\xc8\xcc\xda\x6e\x03\x3d"
 	saltDraft23 = "\xc3\xee\xf7\x12\xc7\x2e\xbb\x5a\x11\xa7\xd2\x43\x2b\xb4\x63\x65\xbe\xf9\xf5\x02"
 	saltQ050    = "\x50\x45\x74\xef\xd0\x66\xfe\x2f\x9d\x94\x5c\xfc\xdb\xd3\xa7\xf0\xd3\xb5\x6b\x45"
 )
 
 func quicSalt(v uint32) (salt, labels string) {
 	switch {
-	case v == quicV1, v == 0xff000021, v == 0xff000022:
+	case v == quicV1, v == 0xff000021, v == 0xff000022, v == 0xfaceb003, v == 0xfaceb004: // the last are Facebook's names for it
 		return saltV1, "quic "
 	case v == quicV2:
 		return saltV2, "quicv2 "
@@ -320,10 +324,18 @@ func quicSalt(v uint32) (salt, labels string) {
 		return saltV2Draft, "quicv2 "
 	case v >= 0xff00001d && v <= 0xff000020:
 		return saltDraft29, "quic "
-	case v >= 0xff000017 && v <= 0xff00001c, v == 0xfaceb002:
+	case v >= 0xff000017 && v <= 0xff00001c, v == 0xfaceb002, v == 0xfaceb00e: // and Facebook's
 		return saltDraft23, "quic "
+	case v == 0xff000015, v == 0xff000016, v == 0xfaceb001:
+		return saltDraft22, "quic "
+	case v >= 0xff000011 && v <= 0xff000014:
+		return saltDraft17, "quic "
 	case v == 'Q'<<24|'0'<<16|'5'<<8|'0':
 		return saltQ050, "quic "
+	case v == 'T'<<24|'0'<<16|'5'<<8|'0':
+		return saltT050, "quic "
+	case v == 'T'<<24|'0'<<16|'5'<<8|'1':
+		return saltT051, "quic "
 	}
 	return "", ""
 }

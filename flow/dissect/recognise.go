@@ -8,7 +8,11 @@ type view struct {
 	c        *Conversation
 	up, down []byte
 	dir      flow.Dir
+	missing  int // bytes of the datagram that the source cut off
 }
+
+// size is how long the datagram was on the wire.
+func (v *view) size() int { return len(v.up) + v.missing }
 
 func (v *view) port(p uint16) bool { return v.c.port(p) }
 
@@ -29,7 +33,7 @@ func (r *Result) harmless(reason string)   { r.readable(reason); r.Harmless = tr
 // touched reports whether a recogniser wrote anything but the protocol; asking is
 // cheaper than wiping after each.
 func (r *Result) touched() bool {
-	return r.Reason != "" || r.ServerName != "" || r.Credentials != "" || r.Path != "" || r.TLS != nil || r.Exposure != nil || r.Harmless
+	return r.Reason != "" || r.ServerName != "" || r.Credentials != "" || r.Path != "" || r.TLS != nil || r.Exposure != nil || r.PortMap != nil || r.Harmless
 }
 
 // discovery judges the search for neighbours: harmless as long as it stays in the house.

@@ -16,6 +16,8 @@ type Result struct {
 	Credentials string
 	// Exposure is what else of a person could be read; nil when nothing was seen.
 	Exposure *Exposure
+	// PortMap is the port that the flow asks the router to open; nil for most.
+	PortMap *PortMap
 	// Path is the first HTTP request's method and path class ("GET /api"), cut
 	// at the query, at most two segments; for the proxy's rules and the page.
 	Path string

@@ -23,12 +23,22 @@ type stream struct {
 	lent     []byte // an in-order first segment that is not copied yet
 }
 
-// anchor fixes the start of the stream by the SYN's sequence number.
+// anchor fixes the start of the stream by the SYN's sequence number. Another SYN
+// counts as long as no data came: the one before was not answered.
 func (s *stream) anchor(syn uint32) {
-	if !s.started {
+	if !s.started || s.anchored && s.packets == 0 {
 		s.base, s.started, s.anchored = syn+1, true, true
 	}
 }
+
+// begin makes b, at seq, the start of the stream and forgets what came before.
+func (s *stream) begin(seq uint32, b []byte) {
+	s.held.clear()
+	s.base, s.started, s.anchored, s.lent = seq, true, false, b
+}
+
+// empty reports that the stream holds nothing.
+func (s *stream) empty() bool { return s.lent == nil && len(s.held.spans) == 0 }
 
 // add takes one segment and reports whether it may have brought new bytes.
 func (s *stream) add(seq uint32, b []byte) bool {
@@ -36,9 +46,15 @@ func (s *stream) add(seq uint32, b []byte) bool {
 		return false
 	}
 	if !s.started {
+		if len(b) == 1 && b[0] == 0 { // a keep-alive: a byte from before
+			return false
+		}
 		s.base, s.started = seq, true
 	}
 	off := int(int32(seq - s.base))
+	if (off >= maxStream || off < -maxStream) && s.empty() { // its beginning was not captured
+		s.base, s.anchored, off = seq, false, 0
+	}
 	if off < 0 && s.anchored { // a retransmission, or a keep-alive's stale byte
 		if -off >= len(b) {
 			return false
@@ -53,7 +69,7 @@ func (s *stream) add(seq uint32, b []byte) bool {
 		}
 		s.base, off, s.moved = seq, 0, true
 	}
-	if off == 0 && s.lent == nil && len(s.held.spans) == 0 && len(b) <= maxStream {
+	if off == 0 && s.empty() && len(b) <= maxStream {
 		s.lent = b
 		return true
 	}

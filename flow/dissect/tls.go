@@ -360,6 +360,10 @@ func normalVersion(v int) int {
 		return 0x0304
 	case v == 0xfefc: // DTLS counts downwards (RFC 9147 §5.3)
 		return 0x0304
+	case v == 0xfefd:
+		return 0x0303
+	case v == 0xfeff, v == 0x0100: // as weak as TLS 1.1, but called 1.0
+		return 0x0301
 	case v>>8 == 3 && v <= 0x0304, v == 0x0002:
 		return v
 	}

@@ -29,7 +29,7 @@ func readKasa(v *view, r *Result) state {
 // readLIFX knows LIFX's LAN protocol: size, then protocol number 1024.
 func readLIFX(v *view, r *Result) state {
 	b := v.up
-	if len(b) < 36 || int(binary.LittleEndian.Uint16(b)) != len(b) || binary.LittleEndian.Uint16(b[2:])&0x0fff != 1024 {
+	if len(b) < 36 || int(binary.LittleEndian.Uint16(b)) != v.size() || binary.LittleEndian.Uint16(b[2:])&0x0fff != 1024 {
 		return no
 	}
 	r.readable("LIFX: commands to lamps in clear, within the house")
@@ -39,10 +39,10 @@ func readLIFX(v *view, r *Result) state {
 // readMiIO knows Xiaomi's miIO: magic 2131, then its length.
 func readMiIO(v *view, r *Result) state {
 	b := v.up
-	if len(b) < 32 || b[0] != 0x21 || b[1] != 0x31 || int(binary.BigEndian.Uint16(b[2:])) != len(b) {
+	if len(b) < 32 || b[0] != 0x21 || b[1] != 0x31 || int(binary.BigEndian.Uint16(b[2:])) != v.size() {
 		return no
 	}
-	if len(b) == 32 {
+	if v.size() == 32 {
 		r.readable("Xiaomi miIO: a greeting that names the device")
 		return yes
 	}

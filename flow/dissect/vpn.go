@@ -6,7 +6,7 @@ import "encoding/binary"
 // Cloudflare's WARP writes a client's number where the zeros are; there the second
 // MAC of a handshake must be empty, as it is unless the server is under load.
 func readWireGuard(v *view, r *Result) state {
-	b := v.up
+	b, size := v.up, v.size()
 	if len(b) < 32 {
 		return no
 	}
@@ -20,14 +20,22 @@ func readWireGuard(v *view, r *Result) state {
 		return final
 	}
 	switch {
-	case b[0] == 1 && len(b) == 148, b[0] == 2 && len(b) == 92, b[0] == 3 && len(b) == 64:
+	case b[0] == 1 && size == 148, b[0] == 2 && size == 92, b[0] == 3 && size == 64:
 		r.encrypted("WireGuard handshake seen")
-	case b[0] == 4 && len(b)%16 == 0 && len(b) >= 16+128 && b[13] == 0 && b[14] == 0 && b[15] == 0 && judge(b[16:]) == looksRandom:
+	case b[0] == 4 && size%16 == 0 && b[13] == 0 && b[14] == 0 && b[15] == 0 && sealedBytes(b[16:]):
 		r.encrypted("WireGuard data seen")
 	default:
 		return no
 	}
 	return final
+}
+
+// sealedBytes reports whether b can be ciphertext: below 128 bytes by how few repeat.
+func sealedBytes(b []byte) bool {
+	if len(b) >= 128 {
+		return judge(b) == looksRandom
+	}
+	return len(b) >= 16 && !looksReadable(b) && distinct(b) >= min(len(b)*3/4, 64)
 }
 
 // distinct is how many different bytes b holds.

@@ -123,6 +123,7 @@ func decodeTransport(proto uint8, b []byte, p *flow.Packet) error {
 		}
 		n := int(binary.BigEndian.Uint16(b[4:]))
 		if n == 0 || n > len(b) { // offload, or cut short by the snap length
+			p.Missing = max(n-len(b), 0)
 			n = len(b)
 		}
 		if n < 8 {
