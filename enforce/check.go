@@ -60,7 +60,15 @@ func (k *Kernel) Check(ctx context.Context) []Problem {
 	found = append(found, k.checkFeatures(ctx)...)
 	found = append(found, checkBridge()...)
 	found = append(found, k.checkArrival()...)
-	return append(found, k.checkOffload(ctx)...)
+	others, err := k.nft.ruleset(ctx)
+	if err != nil {
+		return append(found, Problem{What: fmt.Sprintf("The rules of other programs cannot be read: %v.", err), Fix: "nft list ruleset"})
+	}
+	found = append(found, checkOffload(others.flowtables)...)
+	if k.marks != (Marks{}) {
+		found = append(found, checkMarks(k.marks, others)...)
+	}
+	return found
 }
 
 func (k *Kernel) checkFeatures(ctx context.Context) []Problem {
@@ -105,23 +113,6 @@ func checkBridge() []Problem {
 	return []Problem{{
 		What: "Bridge netfilter is on (often by Docker): connections of guarded devices would hang.",
 		Fix:  "sysctl -w " + strings.Join(on, " "),
-	}}
-}
-
-// checkOffload looks for flow tables, whose connections pass no rule after their first packets.
-func (k *Kernel) checkOffload(ctx context.Context) []Problem {
-	out, err := k.nft.output(ctx, "", "list", "flowtables")
-	if err != nil || !strings.Contains(out, "flowtable ") {
-		return nil // a kernel without flow tables refuses the question
-	}
-	const fix = "uci set firewall.@defaults[0].flow_offloading=0; uci set firewall.@defaults[0].flow_offloading_hw=0; uci commit firewall; /etc/init.d/firewall restart"
-	kind := "Software"
-	if strings.Contains(out, "offload;") || strings.Contains(out, "flags offload") {
-		kind = "Hardware"
-	}
-	return []Problem{{
-		What: kind + " flow offloading is on: names and protection of most connections cannot be seen, and a running connection is only cut by deleting it.",
-		Fix:  fix,
 	}}
 }
 

@@ -23,6 +23,12 @@
 //	chain    hook, priority     what it does
 //	forward  forward, filter-2  refuses what cut devices send out of the LAN interfaces
 //
+// Table netdev netcurtain stands while there is a flow table (software offloading),
+// whose connections pass none of the above after their handshake.
+//
+//	chain  hook, priority  what it does
+//	first  ingress, -10    copies the first TCP data that devices send, ahead of the flow table
+//
 // # Sets
 //
 //	set                          written by  holds

@@ -27,6 +27,8 @@ type Config struct {
 	Now func() time.Time
 	// CutFile is where the cut that outlives us is written: "/etc/netcurtain/cut.nft".
 	CutFile string
+	// Marks are what Check compares with those of other programs; zero compares nothing.
+	Marks Marks
 	// NFT is the nft program; "" finds it in PATH.
 	NFT string
 	// Registerer takes the metrics; nil keeps none.
@@ -41,13 +43,15 @@ type Kernel struct {
 	now     func() time.Time
 	cutFile string
 	nft     nft
+	marks   Marks // for Check
 	metrics metrics
 
-	turn chan struct{} // one Set at a time; the fields below belong to its holder
-	set  *applied      // nil until the first Set
-	feat *features     // nil until asked
-	was  map[string]uint32
-	cut  struct{ text, listing string } // as rendered, and as nft then listed it
+	turn    chan struct{} // one Set at a time; the fields below belong to its holder
+	set     *applied      // nil until the first Set
+	feat    *features     // nil until asked
+	was     map[string]uint32
+	offload string                         // table netdev netcurtain as rendered
+	cut     struct{ text, listing string } // as rendered, and as nft then listed it
 
 	beats heartbeat
 	live  liveConn
@@ -82,7 +86,7 @@ func New(cfg Config) (*Kernel, error) {
 		return nil, fmt.Errorf("enforce: %w", err)
 	}
 	return &Kernel{
-		log: cfg.Logger, now: cfg.Now, cutFile: cfg.CutFile, nft: nft(cfg.NFT), metrics: m,
+		log: cfg.Logger, now: cfg.Now, cutFile: cfg.CutFile, nft: nft(cfg.NFT), marks: cfg.Marks, metrics: m,
 		turn: make(chan struct{}, 1),
 	}, nil
 }
@@ -124,7 +128,8 @@ func (k *Kernel) Set(ctx context.Context, d Desired) (err error) {
 	}
 	before := k.set
 	k.set = &next
-	if k.othersChanged.Swap(false) || !k.watched.Load() || before == nil || before.skeleton != next.skeleton {
+	if k.othersChanged.Swap(false) || !k.watched.Load() || before == nil || before.skeleton != next.skeleton ||
+		!slices.Equal(before.members.unfiltered, next.members.unfiltered) {
 		if err := k.besideOthers(ctx, next.skeleton, next.members); err != nil {
 			k.othersChanged.Store(true)
 			return err

@@ -49,6 +49,12 @@ func (n nft) rules(ctx context.Context, table string) (string, error) {
 	return n.output(ctx, "", "--terse", "--stateless", "list", "table", "inet", table)
 }
 
+// ruleset lists all tables without what their sets hold.
+func (n nft) ruleset(ctx context.Context) (ruleset, error) {
+	listing, err := n.output(ctx, "", "--handle", "--terse", "list", "ruleset")
+	return parseRuleset(listing), err
+}
+
 // Errors that a person can mend; each message says how.
 var (
 	ErrNoNFT    = errors.New("nft is not installed: apt-get install nftables, or on OpenWrt opkg install nftables")

@@ -3,14 +3,13 @@
 package enforce
 
 import (
-	"context"
 	"net/netip"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
-	"github.com/florianl/go-nflog/v2"
 	"github.com/mdlayher/netlink"
 
 	"github.com/netcurtain/netcurtain/devices"
@@ -37,22 +36,57 @@ func (g *logged) with(prefix, text string) (n int) {
 func (l *lab) listenLog(group uint16) *logged {
 	l.Helper()
 	g := &logged{}
-	l.in(func() error {
-		nf, err := nflog.Open(&nflog.Config{Group: group, Copymode: nflog.CopyPacket, Bufsize: 4096})
-		if err != nil {
+	var conn *netlink.Conn
+	l.in(func() (err error) {
+		if conn, err = netlink.Dial(syscall.NETLINK_NETFILTER, nil); err != nil {
 			return err
 		}
-		_ = nf.SetOption(netlink.NoENOBUFS, true)
-		ctx, stop := context.WithCancel(context.Background())
-		l.Cleanup(func() { stop(); _ = nf.Close() })
-		return nf.RegisterWithErrorFunc(ctx, func(a nflog.Attribute) int {
-			g.mu.Lock()
-			defer g.mu.Unlock()
-			g.seen = append(g.seen, *a.Prefix+" "+string(*a.Payload))
-			return 0
-		}, func(error) int { return 0 })
+		_ = conn.SetOption(netlink.NoENOBUFS, true)
+		// NFULA_CFG_CMD: bind; NFULA_CFG_MODE: copy the packet.
+		for _, attr := range []string{"\x05\x00\x01\x00\x01\x00\x00\x00", "\x0a\x00\x02\x00\x00\x00\x10\x00\x02\x00\x00\x00"} {
+			if _, err := conn.Execute(netlink.Message{
+				Header: netlink.Header{Type: 4<<8 | 1, Flags: netlink.Request | netlink.Acknowledge},
+				Data:   append([]byte{0, 0, byte(group >> 8), byte(group)}, attr...),
+			}); err != nil {
+				return err
+			}
+		}
+		return nil
 	})
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for {
+			msgs, err := conn.Receive()
+			if err != nil {
+				return
+			}
+			g.add(msgs)
+		}
+	}()
+	l.Cleanup(func() { _ = conn.SetReadDeadline(time.Unix(1, 0)); <-ended; _ = conn.Close() })
 	return g
+}
+
+func (g *logged) add(msgs []netlink.Message) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, m := range msgs {
+		attrs, err := netlink.UnmarshalAttributes(m.Data[4:])
+		if err != nil || m.Header.Type != 4<<8 {
+			continue
+		}
+		var prefix, payload string
+		for _, a := range attrs {
+			switch a.Type {
+			case 9: // NFULA_PAYLOAD
+				payload = string(a.Data)
+			case 10: // NFULA_PREFIX
+				prefix = strings.TrimRight(string(a.Data), "\x00")
+			}
+		}
+		g.seen = append(g.seen, prefix+" "+payload)
+	}
 }
 
 // TestFirstPacketsAreCopied: the first data packets of each flow, both ways, and

@@ -70,7 +70,7 @@ func newPassages(r ruleset, s skeleton, lan []string) passages {
 // foreign reports whether a chain may take rules of ours. Those of iptables may
 // not: it would not understand its own table any more.
 func foreign(c chain) bool {
-	ours := c.family == "inet" && (c.table == mainTable || c.table == cutTable)
+	ours := c.table == mainTable || c.table == cutTable
 	plain := regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_.-]*$`)
 	return !ours && (c.family == "inet" || c.family == "ip" || c.family == "ip6") &&
 		c.name != strings.ToUpper(c.name) && plain.MatchString(c.table) && plain.MatchString(c.name)
@@ -164,14 +164,17 @@ func matchesAny(pattern string, names []string) bool {
 	return slices.ContainsFunc(names, func(n string) bool { return n == pattern || open && strings.HasPrefix(n, stem) })
 }
 
-// besideOthers puts our passages into the tables of others where they are missing.
+// besideOthers puts our passages into the tables of others where they are missing,
+// and our copying before their flow tables.
 func (k *Kernel) besideOthers(ctx context.Context, s skeleton, m members) error {
-	listing, err := k.nft.output(ctx, "", "--handle", "--terse", "list", "ruleset")
+	others, err := k.nft.ruleset(ctx)
 	if err != nil {
 		return err
 	}
-	p := newPassages(parseRuleset(listing), s, m.lan)
-	text, err := execute("passages.nft.tmpl", p)
+	if err := k.besideOffload(ctx, others.flowtables, m, s.NFLOGGroup); err != nil {
+		return err
+	}
+	text, err := execute("passages.nft.tmpl", newPassages(others, s, m.lan))
 	if err != nil || text == "" {
 		return err
 	}

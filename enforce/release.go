@@ -23,7 +23,7 @@ func Release(ctx context.Context) error {
 	was, err := remembered()
 	errs := []error{err}
 	ours := ourPorts()
-	errs = append(errs, deleteTable(mainTable), removePassages(), removeRoute(defaultTable), restoreSysctls(was))
+	errs = append(errs, deleteTable(mainTable), removePassages(), removeOffload(), removeRoute(defaultTable), restoreSysctls(was))
 	if t := int(was["table"]); t != 0 && t != defaultTable {
 		errs = append(errs, removeRoute(t))
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 
+	"github.com/netcurtain/netcurtain/configs"
 	"github.com/netcurtain/netcurtain/enforce"
 	"github.com/netcurtain/netcurtain/ui/api"
 )
@@ -26,11 +27,22 @@ func (c checkCmd) Run(ctx context.Context, io std) error {
 	if err != nil {
 		lines[0].Mend = "edit " + c.Config
 	}
-	k, err := enforce.New(enforce.Config{Logger: slog.New(slog.DiscardHandler), CutFile: "/etc/netcurtain/cut.nft"})
+	settings := configs.Defaults()
+	if err == nil {
+		settings, err = c.read()
+	}
+	if err != nil { // said already; the kernel is looked at all the same
+		settings = configs.Defaults()
+	}
+	k, err := enforce.New(enforce.Config{Logger: slog.New(slog.DiscardHandler), CutFile: "/etc/netcurtain/cut.nft", Marks: marks(&settings)})
 	if err != nil {
 		return err
 	}
 	problems := k.Check(ctx)
+	if here, err := enforce.Look(settings.House.LAN); err == nil {
+		lines = append(lines, api.HealthLine{Name: "place", OK: true, Meaning: here.String()})
+		problems = append(problems, here.Problems()...)
+	}
 	for _, p := range problems {
 		lines = append(lines, api.HealthLine{Name: "kernel", OK: !p.Fatal, Meaning: p.What, Mend: p.Fix})
 	}

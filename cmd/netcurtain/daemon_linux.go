@@ -132,7 +132,7 @@ func untilClosed(ctx context.Context, pipe *os.File) (context.Context, context.C
 func (d *daemon) ready(ctx context.Context) (err error) {
 	s := d.settings.Load()
 	if d.kernel, err = enforce.New(enforce.Config{
-		Logger: d.log, CutFile: filepath.Join(s.House.State, "cut.nft"), Registerer: d.metrics,
+		Logger: d.log, CutFile: filepath.Join(s.House.State, "cut.nft"), Registerer: d.metrics, Marks: marks(s),
 	}); err != nil {
 		return err
 	}

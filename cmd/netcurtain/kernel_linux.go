@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/netcurtain/netcurtain/configs"
 	"github.com/netcurtain/netcurtain/devices"
 	"github.com/netcurtain/netcurtain/enforce"
 )
@@ -79,7 +80,7 @@ func (d *daemon) desired(now time.Time) enforce.Desired {
 	want := enforce.Desired{
 		LAN: s.House.LAN, NFLOGGroup: s.House.NFLOGGroup, InterceptDNS: s.DNS.Intercept,
 		Ports: enforce.Ports{DNS: s.DNS.Port, DNSRedirect: s.DNS.RedirectPort, HTTPProxy: s.Proxy.HTTPPort, TLSProxy: s.Proxy.TLSPort},
-		Marks: enforce.Marks{Deliver: s.House.MarkDeliver, Ours: s.House.MarkOurs, Table: s.House.Table},
+		Marks: marks(s),
 		Doors: d.engine.ClosedAddresses(now), Exempt: d.exempt(s),
 	}
 	for _, dev := range d.registry.All(now) {
@@ -95,6 +96,10 @@ func (d *daemon) desired(now time.Time) enforce.Desired {
 		}
 	}
 	return want
+}
+
+func marks(s *configs.Settings) enforce.Marks {
+	return enforce.Marks{Deliver: s.House.MarkDeliver, Ours: s.House.MarkOurs, Table: s.House.Table}
 }
 
 // pulse keeps the kernel bringing traffic to services for as long as a real

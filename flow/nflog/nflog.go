@@ -7,14 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"slices"
-	"sync"
 	"time"
 
-	gonflog "github.com/florianl/go-nflog/v2"
 	"github.com/mdlayher/netlink"
 	"github.com/prometheus/client_golang/prometheus"
+	vnetlink "github.com/vishvananda/netlink"
 
 	"github.com/netcurtain/netcurtain/flow"
 )
@@ -85,117 +83,103 @@ func New(cfg Config) (*Source, error) {
 // Run has returned; what fn does not manage in time, the kernel drops, and
 // that is counted.
 func (s *Source) Run(ctx context.Context, fn func(flow.Packet)) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	nf, err := gonflog.Open(&gonflog.Config{
-		Group: s.cfg.Group, Copymode: gonflog.CopyPacket, Flags: gonflog.FlagSeq, Timeout: s.cfg.Delay,
-	})
+	conn, err := open(s.cfg.Group, s.cfg.Delay, s.cfg.ReadBuffer)
 	if err != nil {
-		return fmt.Errorf("opening the netfilter log: %w", err)
+		return err
 	}
-	defer nf.Close()
-	if err := nf.Con.SetReadBuffer(s.cfg.ReadBuffer); err != nil {
-		return fmt.Errorf("netfilter log: a buffer of %d octets: %w", s.cfg.ReadBuffer, err)
-	}
-	// Sequence numbers tell of losses; an error would only cost more packets.
-	if err := nf.SetOption(netlink.NoENOBUFS, true); err != nil {
-		return fmt.Errorf("netfilter log: %w", err)
-	}
+	defer conn.Close()
 	r := &receiver{source: s, fn: fn, lan: map[uint32]bool{}}
-	interfaces, err := net.Interfaces() // here, in the caller's network namespace
-	if err != nil {
-		return fmt.Errorf("netfilter log: listing interfaces: %w", err)
-	}
-	for _, i := range interfaces {
-		r.lan[uint32(i.Index)] = slices.Contains(s.cfg.LAN, i.Name)
-	}
-	defer r.stop()
-	failed := make(chan error, 1)
-	err = nf.RegisterWithErrorFunc(ctx, r.receive, func(err error) int {
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(time.Unix(1, 0)) })
+	defer stop()
+	for {
+		msgs, err := conn.Receive()
 		var op *netlink.OpError
-		if ctx.Err() != nil || errors.As(err, &op) && (op.Temporary() || op.Timeout()) {
-			return 0
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case errors.As(err, &op) && (op.Temporary() || op.Timeout()):
+			continue
+		case err != nil:
+			return fmt.Errorf("reading netfilter log group %d: %w", s.cfg.Group, err)
 		}
-		failed <- err
-		return 1
-	})
-	if err != nil {
-		return fmt.Errorf("netfilter log group %d, which only one process can have: %w", s.cfg.Group, err)
-	}
-	select {
-	case <-ctx.Done():
-		return nil
-	case err := <-failed:
-		return fmt.Errorf("reading netfilter log group %d: %w", s.cfg.Group, err)
+		for _, m := range msgs {
+			if m.Header.Type == typePacket {
+				r.receive(m.Data)
+			}
+		}
 	}
 }
 
-// receiver is one Run's state. The library's goroutine outlives its Close for
-// a moment, hence the lock.
+// receiver is one Run's state.
 type receiver struct {
-	source *Source
-	fn     func(flow.Packet)
-	lan    map[uint32]bool // by interface index
-
-	mu      sync.Mutex
-	stopped bool
-	last    uint32 // sequence number
+	source  *Source
+	fn      func(flow.Packet)
+	lan     map[uint32]bool // by interface index
+	last    uint32          // sequence number
 	started bool
 }
 
-func (r *receiver) stop() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.stopped = true
-}
-
-func (r *receiver) receive(a gonflog.Attribute) int {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.stopped {
-		return 1
-	}
+func (r *receiver) receive(b []byte) {
 	s := r.source
 	s.packets.Inc()
-	r.count(a.Seq)
+	var l logged
 	p := flow.Packet{At: s.cfg.Now()}
-	if a.Timestamp != nil {
-		p.At = *a.Timestamp
-	}
-	if a.HwAddr != nil && len(*a.HwAddr) == len(p.MAC) && r.fromLAN(a.InDev) {
-		p.MAC = [6]byte(*a.HwAddr)
-	}
-	if a.Payload == nil || decode(*a.Payload, &p) != nil {
+	if l.read(b) != nil {
 		s.malformed.Inc()
-		return 0
+		return
+	}
+	r.count(l)
+	if !l.at.IsZero() {
+		p.At = l.at
+	}
+	if len(l.mac) == len(p.MAC) && r.fromLAN(l.inDev) {
+		p.MAC = [6]byte(l.mac)
+	}
+	if decode(l.payload, &p) != nil {
+		s.malformed.Inc()
+		return
 	}
 	r.fn(p)
-	return 0
 }
 
 // count adds what is missing between the last sequence number and this one.
-func (r *receiver) count(seq *uint32) {
-	if seq == nil {
+func (r *receiver) count(l logged) {
+	if !l.hasSeq {
 		return
 	}
-	if missing := *seq - r.last - 1; r.started && missing > 0 && missing < 1<<31 {
+	if missing := l.seq - r.last - 1; r.started && missing > 0 && missing < 1<<31 {
 		r.source.gaps.Add(float64(missing))
 	}
-	r.last, r.started = *seq, true
+	r.last, r.started = l.seq, true
 }
 
-// fromLAN reports whether the interface with this index is one of the LAN's,
-// which may have come since Run began.
-func (r *receiver) fromLAN(index *uint32) bool {
-	if len(r.source.cfg.LAN) == 0 || index == nil {
+// fromLAN reports whether the interface with this index is one of the LAN's, or
+// a port of one that is a bridge. Either may have come since Run began.
+func (r *receiver) fromLAN(index uint32) bool {
+	if len(r.source.cfg.LAN) == 0 || index == 0 {
 		return len(r.source.cfg.LAN) == 0
 	}
-	is, known := r.lan[*index]
+	is, known := r.lan[index]
 	if !known {
-		if i, err := net.InterfaceByIndex(int(*index)); err == nil {
-			is = slices.Contains(r.source.cfg.LAN, i.Name)
-			r.lan[*index] = is
+		is, known = r.source.isLAN(int(index))
+		if known {
+			r.lan[index] = is
 		}
 	}
 	return is
+}
+
+func (s *Source) isLAN(index int) (is, known bool) {
+	i, err := vnetlink.LinkByIndex(index)
+	if err != nil {
+		return false, false
+	}
+	if slices.Contains(s.cfg.LAN, i.Attrs().Name) {
+		return true, true
+	}
+	if i.Attrs().MasterIndex == 0 {
+		return false, true
+	}
+	bridge, err := vnetlink.LinkByIndex(i.Attrs().MasterIndex)
+	return err == nil && slices.Contains(s.cfg.LAN, bridge.Attrs().Name), err == nil
 }
