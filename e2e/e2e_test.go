@@ -15,6 +15,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -49,6 +50,27 @@ import (
 //	router CMD…, internet CMD…, on DEVICE CMD…   run a program there
 //	resolver DEVICE ADDRESS  DEVICE is a resolver for the house, which asks ADDRESS itself
 //	rawfiles REGEXP          fail if the bytes of any database file match
+//	promlint                 fail if a metric is badly named, or names somebody
+//
+// And for the fail table of ARCHITECTURE.md, where a promise in seconds is one of
+// a machine that has time, and grows with its overload:
+//
+//	family [FILE]            a house with the daemon well: a filtered tv, a guarded toy, and a
+//	                         camera without internet, which must never get out; on the tv eight stubborn clients ask
+//	                         each second from one source port each: router and 8.8.8.8, UDP and TCP, IPv4 and IPv6
+//	ours 5s, plain 6s        within the time all is filtered, or nothing but what is cut; stdout is what each client got
+//	                         since; right after a start the time runs from that start; "look-ups" or "web" behind it
+//	                         asks for these alone
+//	outfor 1s                after the cut was taken out of the kernel: the camera got out for no longer than that
+//	reboot                   power cut: a new router's kernel, empty memory file systems, cut.nft loaded, no daemon
+//	hang FUNCTION            who calls this function of the daemon waits for ever, and the daemon lives
+//	clock +26h|-9000h        the daemon's clock steps
+//	ended                    the daemon has ended by itself
+//	memory 0                 no page more of memory for the daemon
+//	small DIR 4m             DIR is a memory file system of this size
+//	lock FILE 5s             somebody holds a database of the daemon
+//	idle DEVICE HOST N       gets a page of HOST over N connections, which stay open; prints how many were refused
+//	idle none                closes them
 func TestStories(t *testing.T) { runStories(t, "testdata") }
 
 // TestMain builds the daemon from this tree, once for all tests, or takes the one
@@ -79,7 +101,7 @@ func TestMain(m *testing.M) {
 }
 
 // binary is the daemon that TestMain built.
-func binary(t *testing.T) string {
+func binary(t testing.TB) string {
 	t.Helper()
 	return os.Getenv("NETCURTAIN_E2E_BINARY")
 }
@@ -100,6 +122,7 @@ func runStories(t *testing.T, dir string) {
 			env.Setenv("PATH", bin+":"+os.Getenv("PATH"))
 			env.Setenv("NETCURTAIN_SOCKET", filepath.Join(dir, "control.sock"))
 			env.Setenv("STATE", dir)
+			env.Setenv("BINARY", os.Getenv("NETCURTAIN_E2E_BINARY"))
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
@@ -120,6 +143,18 @@ func runStories(t *testing.T, dir string) {
 			"resolver":    withStory((*story).resolver),
 			"rawfiles":    withStory((*story).rawfiles),
 			"promlint":    withStory((*story).promlint),
+			"family":      withStory((*story).family),
+			"ours":        withStory((*story).ours),
+			"plain":       withStory((*story).plain),
+			"outfor":      withStory((*story).outFor),
+			"reboot":      withStory((*story).reboot),
+			"hang":        withStory((*story).hang),
+			"clock":       withStory((*story).clock),
+			"ended":       withStory((*story).hasEnded),
+			"memory":      withStory((*story).memory),
+			"small":       withStory((*story).small),
+			"lock":        withStory((*story).lock),
+			"idle":        withStory((*story).idle),
 		},
 	})
 }
@@ -151,9 +186,15 @@ type story struct {
 	daemon    *exec.Cmd
 	ended     chan struct{}
 	daemonLog bytes.Buffer
+	fam       *family
+	idlers    []net.Conn
+	undo      []func() error // in reverse order, when the story ends
 }
 
 func (s *story) close() {
+	if s.fam != nil {
+		s.fam.close()
+	}
 	if s.daemon != nil {
 		_ = s.daemon.Process.Signal(syscall.SIGCONT)
 		_ = s.daemon.Process.Signal(syscall.SIGTERM)
@@ -172,6 +213,11 @@ func (s *story) close() {
 		s.stop()
 		if err := s.servers.Wait(); err != nil {
 			s.t.Errorf("the made-up internet: %v", err)
+		}
+	}
+	for _, undo := range slices.Backward(s.undo) {
+		if err := undo(); err != nil {
+			s.t.Error(err)
 		}
 	}
 	if err := os.RemoveAll(s.dir); err != nil {
@@ -262,14 +308,14 @@ func (s *story) start(ts *testscript.TestScript, args []string) error {
 	if err := os.WriteFile(path, []byte(s.settings(extra)), 0o600); err != nil {
 		return err
 	}
-	bin, err := exec.LookPath(filepath.Join(strings.Split(ts.Getenv("PATH"), ":")[0], "netcurtain"))
-	if err != nil {
-		return err
-	}
+	bin := cmpOr(ts.Getenv("DAEMON"), binary(s.t))
 	s.daemonLog.Reset()
 	s.daemon = exec.Command(bin, "run", "--config", path)
 	s.daemon.Env = append(os.Environ(), "PATH="+cmpOr(ts.Getenv("DAEMON_PATH"), os.Getenv("PATH")))
 	s.daemon.Stdout, s.daemon.Stderr = &s.daemonLog, &s.daemonLog
+	if s.fam != nil {
+		s.fam.began = time.Now()
+	}
 	if err := s.lab.Router.Do(s.daemon.Start); err != nil {
 		return err
 	}
@@ -328,6 +374,17 @@ func (s *story) refuses(ts *testscript.TestScript, args []string) error {
 	}
 	defer func() { s.daemon = nil }()
 	return match(args[0], s.daemonLog.String())
+}
+
+// hasEnded waits until the daemon has ended by itself.
+func (s *story) hasEnded(_ *testscript.TestScript, _ []string) error {
+	select {
+	case <-s.ended:
+		s.daemon = nil
+		return nil
+	case <-time.After(15 * time.Second):
+		return errors.New("the daemon runs on")
+	}
 }
 
 func match(pattern, text string) error {

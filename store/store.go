@@ -134,10 +134,17 @@ func (s *Store) open(ctx context.Context) (err error) {
 		return fmt.Errorf("ledger: %w", err)
 	}
 	if s.cfg.MemoryPath != "" {
-		if s.memory, err = openMemory(ctx, s.cfg); err != nil {
-			return fmt.Errorf("memory: %w", err)
+		if s.memory, err = openMemory(ctx, s.cfg); err == nil {
+			err = s.memory.restore(ctx, s.ledger)
 		}
-		if err := s.memory.restore(ctx, s.ledger); err != nil {
+		switch {
+		case isFull(err): // a house without memory is better than none
+			s.cfg.Logger.Warn("the days before are not kept until the next start", "err", err, "mend", "free room on the flash, then restart netcurtain")
+			if s.memory != nil {
+				_ = s.memory.db.Close()
+				s.memory = nil
+			}
+		case err != nil:
 			return fmt.Errorf("memory: %w", err)
 		}
 	}

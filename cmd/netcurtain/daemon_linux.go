@@ -13,6 +13,8 @@ import (
 	"os/signal"
 	"path/filepath"
 	"slices"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -249,7 +251,7 @@ func (d *daemon) watch() (err error) {
 	if d.tracker, err = conntrack.New(conntrack.Config{Logger: d.log, Registerer: d.metrics}); err != nil {
 		return err
 	}
-	d.blocks = &blocker{kernel: d.kernel, standing: map[blocked]standing{}}
+	d.blocks = newBlocker(d.kernel, time.Now)
 	d.observer, err = observe.New(observe.Config{
 		Devices: d.registry, Decide: d.engine, Atlas: describer{d.atlas}, Block: d.blocks, Record: d.recorder,
 		Log: d.log, Metrics: d.metrics,
@@ -308,9 +310,10 @@ type task struct {
 	run  func(context.Context) error
 }
 
-func (d *daemon) tasks(r rooms) []task {
+// tasks are the rooms, and the pulses that bring them traffic for as long as they answer.
+func (d *daemon) tasks(r rooms) (all, pulses []task) {
 	gate := d.upstreamGate(r.dns)
-	all := []task{
+	all = []task{
 		{"observer", d.observer.Run},
 		{"neighbour table", func(ctx context.Context) error { return d.neigh.Run(ctx, d.sight) }},
 		{"leases", func(ctx context.Context) error { return r.leases.Run(ctx, d.sight) }},
@@ -324,10 +327,8 @@ func (d *daemon) tasks(r rooms) []task {
 		{"kernel's rules", func(ctx context.Context) error { return d.kernel.Watch(ctx, d.changed) }},
 		{"checks", d.checkRegularly},
 		{"upstreams", gate.Run},
+		{"refusals", d.keepRefusals},
 		{"dns", r.dns.Run},
-		{"dns's pulse", func(ctx context.Context) error {
-			return d.pulse(ctx, "dns", gate.unlessOpen(r.dns.Probe), r.dns.Upstream, enforce.ServiceDNS)
-		}},
 		{"page", func(ctx context.Context) error {
 			return serveUntil(ctx, ui.HTTPServer(ctx, r.pages.TCP(), d.log), r.page)
 		}},
@@ -336,12 +337,58 @@ func (d *daemon) tasks(r rooms) []task {
 		}},
 		{"signals", d.reloadOnHangup},
 	}
+	pulses = []task{{"dns's pulse", func(ctx context.Context) error {
+		return d.pulse(ctx, "dns", gate.unlessOpen(r.dns.Probe), r.dns.Upstream, enforce.ServiceDNS)
+	}}}
 	if r.carrier != nil {
-		all = append(all, task{"proxy", r.carrier.Run}, task{"proxy's pulse", func(ctx context.Context) error {
+		all = append(all, task{"proxy", r.carrier.Run})
+		pulses = append(pulses, task{"proxy's pulse", func(ctx context.Context) error {
 			return d.pulse(ctx, "proxy", r.carrier.Probe, nil, enforce.ServiceHTTP, enforce.ServiceTLS)
 		}})
 	}
-	return all
+	return all, pulses
+}
+
+// stopWithin is how long the rooms may take to end. What does not end by then is
+// left to the end of the process: procd and systemd wait for 5 s and more.
+const stopWithin = 4 * time.Second
+
+// together runs the rooms and their pulses until ctx ends or one of them fails.
+// The pulses end first: the kernel leaves traffic alone before nobody answers it.
+func together(ctx context.Context, rooms, pulses []task) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	within, stopRooms := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopRooms()
+	g, within := errgroup.WithContext(within)
+	context.AfterFunc(within, stop) // one that fails ends all
+	run := func(ctx context.Context, t task) error {
+		if err := t.run(ctx); err != nil && ctx.Err() == nil {
+			return fmt.Errorf("%s: %w", t.name, err)
+		}
+		return nil
+	}
+	var running sync.Map // names of rooms
+	for _, t := range rooms {
+		running.Store(t.name, nil)
+		g.Go(func() error { defer running.Delete(t.name); return run(within, t) })
+	}
+	p, ctx := errgroup.WithContext(ctx)
+	for _, t := range pulses {
+		p.Go(func() error { return run(ctx, t) })
+	}
+	err := p.Wait()
+	stopRooms()
+	ended := make(chan error, 1)
+	go func() { ended <- g.Wait() }()
+	select {
+	case bad := <-ended:
+		return errors.Join(bad, err)
+	case <-time.After(stopWithin):
+		var hang []string
+		running.Range(func(name, _ any) bool { hang = append(hang, name.(string)); return true })
+		return errors.Join(err, fmt.Errorf("%s did not end within %s: ending without", strings.Join(hang, ", "), stopWithin))
+	}
 }
 
 // live runs the rooms until ctx ends or one of them fails, then takes our rules
@@ -352,6 +399,9 @@ func (d *daemon) live(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	// Last of all, for a disk may be slow or dead.
+	stopWriting := d.write(ctx)
+	defer func() { err = errors.Join(err, stopWriting()) }()
 	// What a crash of ours left in the kernel goes before anything new comes.
 	if err := enforce.Release(ctx); err != nil {
 		return fmt.Errorf("tidying up after an earlier run: %w", err)
@@ -369,19 +419,9 @@ func (d *daemon) live(ctx context.Context) (err error) {
 	if err := d.apply(ctx); err != nil {
 		return err
 	}
-	stopWriting := d.write(ctx)
-	defer func() { err = errors.Join(err, stopWriting()) }()
-	g, ctx := errgroup.WithContext(ctx)
-	for _, t := range d.tasks(r) {
-		g.Go(func() error {
-			if err := t.run(ctx); err != nil && ctx.Err() == nil {
-				return fmt.Errorf("%s: %w", t.name, err)
-			}
-			return nil
-		})
-	}
 	d.log.Info("the house stands", "page", r.page.Addr().String(), "lan", fmt.Sprint(d.settings.Load().House.LAN))
-	return g.Wait()
+	rooms, pulses := d.tasks(r)
+	return together(ctx, rooms, pulses)
 }
 
 // write lets the store write down what the journal carries until it is stopped.

@@ -1,10 +1,14 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 )
 
 // A folder below /tmp that another user put there is not written to: its owner
@@ -44,5 +48,50 @@ func TestOwnFolder(t *testing.T) {
 		if err := ownFolder(bad); err == nil || !strings.Contains(err.Error(), "belongs to user 65534") {
 			t.Errorf("%s: %v", bad, err)
 		}
+	}
+}
+
+// The kernel leaves traffic alone while somebody still answers it; a room that
+// fails ends all; one that hangs holds nobody up for long.
+func TestTogether(t *testing.T) {
+	wait := func(ctx context.Context) error { <-ctx.Done(); return nil }
+	for name, c := range map[string]struct {
+		room func(context.Context) error
+		stop time.Duration // when the daemon is told to
+		want string
+		at   time.Duration
+	}{
+		"stopped": {wait, time.Minute, "", time.Minute + time.Second},
+		"a room fails": {func(context.Context) error { time.Sleep(time.Second); return errors.New("no socket") },
+			time.Hour, "room: no socket", 2 * time.Second},
+		"a room hangs": {func(context.Context) error { time.Sleep(time.Hour); return nil },
+			time.Minute, "room did not end within 4s", time.Minute + 5*time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				began := time.Now()
+				ctx, cancel := context.WithTimeout(t.Context(), c.stop)
+				defer cancel()
+				open := true
+				err := together(ctx, []task{{"room", c.room}, {"listener", func(ctx context.Context) error {
+					if <-ctx.Done(); open && c.want != "room: no socket" {
+						t.Error("nobody listens, and the kernel still brings traffic")
+					}
+					return nil
+				}}}, []task{{"pulse", func(ctx context.Context) error {
+					<-ctx.Done()
+					time.Sleep(time.Second)
+					open = false
+					return nil
+				}}})
+				if got := time.Since(began); got != c.at {
+					t.Errorf("it ended after %s, %s was expected", got, c.at)
+				}
+				if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+					t.Errorf("%v", err)
+				}
+				time.Sleep(2 * time.Hour) // who hangs may go home
+			})
+		})
 	}
 }

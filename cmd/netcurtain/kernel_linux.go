@@ -104,10 +104,18 @@ func marks(s *configs.Settings) enforce.Marks {
 
 // pulse keeps the kernel bringing traffic to services for as long as a real
 // request through our own listener is answered within 500 ms. first, when set,
-// must succeed once before that begins. Nothing else keeps us alive.
+// must succeed once before that begins. Nothing else keeps us alive. When ctx
+// ends, the kernel leaves the traffic alone before pulse returns.
 func (d *daemon) pulse(ctx context.Context, name string, probe, first func(context.Context) error, services ...enforce.Service) error {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
+	defer func() {
+		for _, s := range services {
+			if err := d.kernel.Dead(context.WithoutCancel(ctx), s); err != nil && d.on.Load() {
+				d.log.Warn("leaving traffic alone", "error", err) // it comes to that within 5 s all the same
+			}
+		}
+	}()
 	for {
 		err := d.beat(ctx, probe, &first, services)
 		if ctx.Err() != nil {

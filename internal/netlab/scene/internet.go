@@ -32,12 +32,14 @@ import (
 	"github.com/netcurtain/netcurtain/internal/netlab"
 )
 
-// Resolvers of the made-up internet: the provider's, and the two that devices
-// have built in.
+// Resolvers of the made-up internet: the provider's, and those that devices have
+// built in.
 var (
 	ProviderDNS  = netip.MustParseAddr("203.0.113.53")
 	ProviderDNS6 = netip.MustParseAddr("2001:db8:113::53")
-	builtIn      = []netip.Addr{netip.MustParseAddr("8.8.8.8"), netip.MustParseAddr("1.1.1.1")}
+	Google       = netip.MustParseAddr("8.8.8.8")
+	Google6      = netip.MustParseAddr("2001:4860:4860::8888")
+	builtIn      = []netip.Addr{Google, Google6, netip.MustParseAddr("1.1.1.1")}
 )
 
 // Internet answers for every name of its zone at an address of that name's own.
