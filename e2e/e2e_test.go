@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"net"
@@ -76,6 +77,10 @@ func TestStories(t *testing.T) { runStories(t, "testdata") }
 // TestMain builds the daemon from this tree, once for all tests, or takes the one
 // that NETCURTAIN_BINARY names.
 func TestMain(m *testing.M) {
+	// Stories wait more than they work: more of them at once than there are processors.
+	if err := flag.Set("test.parallel", "4"); err != nil {
+		panic(err)
+	}
 	os.Exit(func() int {
 		dir, err := os.MkdirTemp("", "nc-bin-")
 		if err != nil {
