@@ -41,7 +41,7 @@ func TestParseNamesLineAndRemedy(t *testing.T) {
 	for in, want := range map[string]string{
 		"every 5s sing example.com":              `x:1: "sing" is not known: one of lookup, http, https, quic, mqtt, ntp is needed`,
 		"\naddress 7":                            `x:2: address "7": a number from 10 to 250 is needed`,
-		"colour red":                             `x:1: "colour" is not known: device, mac, address, kind, mode, log or every is needed`,
+		"colour red":                             `x:1: "colour" is not known: device, mac, address, kind, mode, log, network or every is needed`,
 		"every 1ms lookup a.example":             `x:1: every "1ms": a time of at least 100ms is needed`,
 		"every 1s http a.example down lots":      `x:1: size "lots": bytes such as 300 or 40k are needed`,
 		"every 1s lookup a.example over 8.8.8.8": `x:1: "over" is not known: via, up, down, tls1.2, direct, hello, user, password or topic is needed`,
