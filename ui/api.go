@@ -93,9 +93,9 @@ func (s *Server) apiRoutes() []route {
 		{"GET", "/api/v1/status", s.answer(s.getStatus)},
 		{"GET", "/api/v1/devices", s.answer(s.getDevices)},
 		{"GET", "/api/v1/devices/{id}", s.answer(s.getDevice)},
-		{"GET", "/api/v1/flows", s.answer(s.getFlows)},
-		{"GET", "/api/v1/lookups", s.answer(s.getLookups)},
-		{"GET", "/api/v1/events", s.answer(s.getEvents)},
+		{"GET", "/api/v1/flows", listing(s, s.getFlows, s.flowSource)},
+		{"GET", "/api/v1/lookups", listing(s, s.getLookups, s.lookupSource)},
+		{"GET", "/api/v1/events", listing(s, s.getEvents, s.eventSource)},
 		{"GET", "/api/v1/rules", s.answer(s.getRules)},
 		{"GET", "/api/v1/live", s.serveLive},
 		{"POST", "/api/v1/rules", s.answer(s.postRule)},
@@ -312,6 +312,11 @@ func (s *Server) filter(r *http.Request) (f journal.Filter, err error) {
 			return f, err
 		}
 	}
+	if text := q.Get("until"); text != "" {
+		if f.Until, err = s.moment("until", text); err != nil {
+			return f, err
+		}
+	}
 	if f.Before, err = number(q.Get("before"), "before"); err != nil {
 		return f, err
 	}
@@ -400,7 +405,7 @@ func (s *Server) getEvents(r *http.Request) (any, error) {
 	}
 	out := api.Events{Events: []api.Event{}}
 	for _, row := range rows {
-		out.Events = append(out.Events, api.Event{ID: row.ID, At: row.At, Device: string(row.Device), Kind: string(row.Kind), Subject: row.Subject, Text: row.Text})
+		out.Events = append(out.Events, toEvent(row))
 	}
 	if n := len(rows); n > 0 && n == f.Limit {
 		out.Next = rows[n-1].ID
@@ -514,6 +519,11 @@ func (s *Server) since(text, fallback string) (time.Time, error) {
 	if text == "" {
 		text = fallback
 	}
+	return s.moment("since", text)
+}
+
+// moment reads a time, as since does; what it is for is named in the error.
+func (s *Server) moment(what, text string) (time.Time, error) {
 	now := s.cfg.Now()
 	if text == "today" {
 		y, m, d := now.In(s.cfg.Location).Date()
@@ -524,7 +534,7 @@ func (s *Server) since(text, fallback string) (time.Time, error) {
 	}
 	t, err := time.Parse(time.RFC3339, text)
 	if err != nil {
-		return time.Time{}, &failure{http.StatusBadRequest, fmt.Sprintf("since %.40q: today, a span such as 24h or 7d, or a time such as 2026-11-22T08:00:00Z is needed", text)}
+		return time.Time{}, &failure{http.StatusBadRequest, fmt.Sprintf("%s %.40q: today, a span such as 24h or 7d, or a time such as 2026-11-22T08:00:00Z is needed", what, text)}
 	}
 	return t, nil
 }

@@ -81,6 +81,10 @@ func toLookup(l journal.LookupRow) api.Lookup {
 	}
 }
 
+func toEvent(e journal.EventRow) api.Event {
+	return api.Event{ID: e.ID, At: e.At, Device: string(e.Device), Kind: string(e.Kind), Subject: e.Subject, Text: e.Text}
+}
+
 func toRule(r policy.Rule) api.Rule {
 	return api.Rule{
 		ID: r.ID, Action: r.Action.String(), Name: string(r.Name), Path: r.Path, Device: string(r.Device),

@@ -100,6 +100,7 @@ type Server struct {
 	pages   map[string]*template.Template
 	assets  assets
 	readers chan struct{} // one token for each live feed
+	exports chan struct{} // one for each export
 	metrics metrics
 	tcp     http.Handler
 	control http.Handler
@@ -134,6 +135,7 @@ func New(cfg Config) (*Server, error) {
 		started: cfg.Now(),
 		hosts:   allowedHosts(cfg.Hosts),
 		readers: make(chan struct{}, maxLiveReaders),
+		exports: make(chan struct{}, maxExports),
 	}
 	var err error
 	if s.metrics, err = newMetrics(cfg.Registerer, func() float64 { return float64(len(s.readers)) }); err != nil {

@@ -176,10 +176,15 @@ func (h household) RemoveRule(ctx context.Context, id int64) error {
 
 func (h household) Erase(ctx context.Context, id devices.ID) (int64, error) {
 	h.d.recorder.Forget(id)
+	return eraseIn(ctx, h.d.store, id)
+}
+
+// eraseIn erases what was written of a device; "" is of all.
+func eraseIn(ctx context.Context, s *store.Store, id devices.ID) (int64, error) {
 	if id == "" {
-		return h.d.store.EraseAll(ctx)
+		return s.EraseAll(ctx)
 	}
-	return h.d.store.Erase(ctx, id)
+	return s.Erase(ctx, id)
 }
 
 func (h household) On() bool { return h.d.on.Load() }

@@ -6,14 +6,24 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
+	"github.com/netcurtain/netcurtain/atlas"
+	"github.com/netcurtain/netcurtain/configs"
+	"github.com/netcurtain/netcurtain/devices"
 	"github.com/netcurtain/netcurtain/enforce"
+	"github.com/netcurtain/netcurtain/internal/buildinfo"
+	"github.com/netcurtain/netcurtain/journal"
 	"github.com/netcurtain/netcurtain/store"
+	"github.com/netcurtain/netcurtain/ui"
 )
 
 // lockHouse takes the state folder for this process, until the file is closed or
@@ -84,4 +94,112 @@ func switchIn(ctx context.Context, path string, on bool) error {
 		return err
 	}
 	return errors.Join(h.Switch(ctx, on, "cli"), h.Close())
+}
+
+// askAlone asks the files of a house whose daemon does not run, through the same
+// API. They are locked until the answer was read.
+func (f ledgerFlags) askAlone(ctx context.Context, method, path string, query url.Values, body any) (*http.Response, error) {
+	s, err := f.read()
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range []string{filepath.Join(s.House.State, "household.db"), filepath.Join(s.House.Volatile, "ledger.db")} {
+		if _, err := os.Stat(name); err != nil {
+			return nil, fmt.Errorf("no daemon answers, and its files are not there either: name the settings with --config: %w", err)
+		}
+	}
+	lock, err := lockHouse(s.House.State)
+	if err != nil {
+		return nil, fmt.Errorf("no daemon answers, but %w", err)
+	}
+	house, pages, err := openAlone(ctx, &s)
+	if err != nil {
+		return nil, errors.Join(err, lock.Close())
+	}
+	server := &http.Server{Handler: pages.Control(), ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug)}
+	ours, theirs := net.Pipe()
+	l := &oneConn{conn: make(chan net.Conn, 1), done: make(chan struct{})}
+	l.conn <- theirs
+	go func() { _ = server.Serve(l) }()
+	end := func() error { return errors.Join(server.Close(), house.store.Close(), lock.Close()) }
+	resp, err := ask(ctx, func(context.Context, string, string) (net.Conn, error) { return ours, nil }, method, path, query, body)
+	if err == nil {
+		resp, err = refused(resp)
+	}
+	if err != nil {
+		return nil, errors.Join(err, end())
+	}
+	resp.Body = bodyOf{resp.Body, end}
+	return resp, nil
+}
+
+// bodyOf is an answer whose end closes the house that gave it.
+type bodyOf struct {
+	io.ReadCloser
+	end func() error
+}
+
+func (b bodyOf) Close() error { return errors.Join(b.ReadCloser.Close(), b.end()) }
+
+// oneConn is a listener for a connection that is there already.
+type oneConn struct {
+	conn chan net.Conn
+	done chan struct{}
+	once sync.Once
+}
+
+func (l *oneConn) Accept() (net.Conn, error) {
+	select {
+	case c := <-l.conn:
+		return c, nil
+	case <-l.done:
+		return nil, net.ErrClosed
+	}
+}
+
+func (l *oneConn) Close() error   { l.once.Do(func() { close(l.done) }); return nil }
+func (l *oneConn) Addr() net.Addr { return &net.UnixAddr{Name: "alone", Net: "unix"} }
+
+// aloneHouse is the house as its files know it: what was written down can be read
+// and erased, and nothing else be changed, for nobody would obey.
+type aloneHouse struct {
+	ui.House // nil: only what is below is asked for by the commands that come here
+	store    *store.Store
+	registry *devices.Registry
+}
+
+func (h aloneHouse) Devices(now time.Time) []devices.Device { return h.registry.All(now) }
+
+func (h aloneHouse) Erase(ctx context.Context, id devices.ID) (int64, error) {
+	return eraseIn(ctx, h.store, id)
+}
+
+// openAlone opens a house's files, and pages that show them.
+func openAlone(ctx context.Context, s *configs.Settings) (_ *aloneHouse, _ *ui.Server, err error) {
+	cfg := storeConfig(s)
+	h := &aloneHouse{registry: devices.NewRegistry(devices.Config{Maker: atlas.Maker, Now: time.Now})}
+	if h.store, err = store.Open(ctx, cfg); err != nil {
+		return nil, nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, h.store.Close())
+		}
+	}()
+	known, err := h.store.Known(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	choices, err := h.store.Choices(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	h.registry.Restore(known...)
+	h.registry.Choose(choices)
+	nobody, err := journal.NewRecorder(journal.Config{}) // there is nothing live
+	if err != nil {
+		return nil, nil, err
+	}
+	pages, err := ui.New(ui.Config{House: h, Ledger: h.store, Live: nobody, Version: buildinfo.Version})
+	return h, pages, err
 }

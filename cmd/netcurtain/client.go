@@ -22,53 +22,37 @@ import (
 // socketFlag is what every command on a running house has.
 type socketFlag struct {
 	Socket string `help:"Control socket of the house." placeholder:"PATH" env:"NETCURTAIN_SOCKET"`
+
+	// standIn, when it is set, answers where no daemon does.
+	standIn func(ctx context.Context, method, path string, query url.Values, body any) (*http.Response, error)
 }
+
+// ledgerFlags are common to the commands on what was written down. They work without
+// a daemon, too: then the settings say where that is.
+type ledgerFlags struct {
+	socketFlag
+	configFlag
+}
+
+// orAlone is the flags with a stand-in for the daemon.
+func (f ledgerFlags) orAlone() socketFlag {
+	f.standIn = f.askAlone
+	return f.socketFlag
+}
+
+// answerWithin is how long one answer of the house may take.
+const answerWithin = 30 * time.Second
 
 // call asks the running house: body nil is a GET. The answer goes into out
 // unless that is nil.
 func (f socketFlag) call(ctx context.Context, method, path string, query url.Values, body, out any) error {
-	socket := f.Socket
-	if socket == "" {
-		socket = configs.Defaults().House.Socket
-	}
-	client := &http.Client{
-		Timeout: 30 * time.Second,
-		Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return (&net.Dialer{}).DialContext(ctx, "unix", socket)
-		}},
-	}
-	defer client.CloseIdleConnections()
-	var content io.Reader
-	if body != nil {
-		b, err := json.Marshal(body)
-		if err != nil {
-			return err
-		}
-		content = bytes.NewReader(b)
-	}
-	req, err := http.NewRequestWithContext(ctx, method, "http://netcurtain"+path, content)
+	ctx, cancel := context.WithTimeout(ctx, answerWithin)
+	defer cancel()
+	resp, err := f.send(ctx, method, path, query, body)
 	if err != nil {
 		return err
 	}
-	req.URL.RawQuery = query.Encode()
-	if body != nil {
-		req.Header.Set("Content-Type", "application/json")
-	}
-	resp, err := client.Do(req)
-	if err != nil {
-		return dialError(socket, err)
-	}
 	defer resp.Body.Close()
-	if resp.StatusCode >= 400 {
-		var e api.Error
-		if json.NewDecoder(io.LimitReader(resp.Body, 1<<16)).Decode(&e) != nil || e.Error == "" {
-			return fmt.Errorf("the daemon answered %s", resp.Status)
-		}
-		if resp.StatusCode == http.StatusBadRequest {
-			return usageError{e.Error}
-		}
-		return errors.New(e.Error)
-	}
 	if out == nil {
 		return nil
 	}
@@ -76,6 +60,79 @@ func (f socketFlag) call(ctx context.Context, method, path string, query url.Val
 		return fmt.Errorf("reading the daemon's answer: %w", err)
 	}
 	return nil
+}
+
+// stream copies what the house answers to a GET, however much that is.
+func (f socketFlag) stream(ctx context.Context, path string, query url.Values, to io.Writer) error {
+	resp, err := f.send(ctx, http.MethodGet, path, query, nil)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if _, err := io.Copy(to, resp.Body); err != nil {
+		return fmt.Errorf("the answer broke off, what came is not all: %w", err)
+	}
+	return nil
+}
+
+// send asks the running house, or, where no daemon runs and the command can do
+// without, the one that standIn opens. An answer that says no is an error.
+func (f socketFlag) send(ctx context.Context, method, path string, query url.Values, body any) (*http.Response, error) {
+	socket := f.Socket
+	if socket == "" {
+		socket = configs.Defaults().House.Socket
+	}
+	resp, err := ask(ctx, func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "unix", socket)
+	}, method, path, query, body)
+	if err != nil {
+		err = dialError(socket, err)
+	}
+	if errors.Is(err, errNoDaemon) && f.standIn != nil {
+		return f.standIn(ctx, method, path, query, body)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return refused(resp)
+}
+
+// ask sends one request over a connection of its own.
+func ask(ctx context.Context, dial func(ctx context.Context, network, addr string) (net.Conn, error),
+	method, path string, query url.Values, body any) (*http.Response, error) {
+	var content io.Reader
+	if body != nil {
+		b, err := json.Marshal(body)
+		if err != nil {
+			return nil, err
+		}
+		content = bytes.NewReader(b)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, "http://netcurtain"+path, content)
+	if err != nil {
+		return nil, err
+	}
+	req.URL.RawQuery = query.Encode()
+	if body != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	return (&http.Transport{DialContext: dial, DisableKeepAlives: true}).RoundTrip(req)
+}
+
+// refused turns an answer that says no into an error.
+func refused(resp *http.Response) (*http.Response, error) {
+	if resp.StatusCode < 400 {
+		return resp, nil
+	}
+	defer resp.Body.Close()
+	var e api.Error
+	if json.NewDecoder(io.LimitReader(resp.Body, 1<<16)).Decode(&e) != nil || e.Error == "" {
+		return nil, fmt.Errorf("the daemon answered %s", resp.Status)
+	}
+	if resp.StatusCode == http.StatusBadRequest {
+		return nil, usageError{e.Error}
+	}
+	return nil, errors.New(e.Error)
 }
 
 // errNoDaemon says that nobody runs the house whom one could ask.

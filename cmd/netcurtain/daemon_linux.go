@@ -154,13 +154,9 @@ func (d *daemon) ready(ctx context.Context) (err error) {
 	if d.lock, err = lockHouse(s.House.State); err != nil {
 		return err
 	}
-	if d.store, err = store.Open(ctx, store.Config{
-		HouseholdPath: filepath.Join(s.House.State, "household.db"),
-		LedgerPath:    filepath.Join(s.House.Volatile, "ledger.db"),
-		MemoryPath:    filepath.Join(s.House.State, "memory.db"),
-		Age:           s.Store.Age, Bytes: s.Store.Bytes, MemoryBytes: s.Store.MemoryBytes, FlushEvery: s.Store.Flush,
-		Logger: d.log, Registerer: d.metrics,
-	}); err != nil {
+	files := storeConfig(s)
+	files.Logger, files.Registerer = d.log, d.metrics
+	if d.store, err = store.Open(ctx, files); err != nil {
 		return err
 	}
 	if d.recorder, err = journal.NewRecorder(journal.Config{Registerer: d.metrics}); err != nil {
@@ -173,6 +169,16 @@ func (d *daemon) ready(ctx context.Context) (err error) {
 	d.recorder.Remember(told)
 	d.health = newHealth(d.recorder, time.Now)
 	return errors.Join(d.knowDevices(ctx), d.watch())
+}
+
+// storeConfig says where the files of a house are, and how much they keep.
+func storeConfig(s *configs.Settings) store.Config {
+	return store.Config{
+		HouseholdPath: filepath.Join(s.House.State, "household.db"),
+		LedgerPath:    filepath.Join(s.House.Volatile, "ledger.db"),
+		MemoryPath:    filepath.Join(s.House.State, "memory.db"),
+		Age:           s.Store.Age, Bytes: s.Store.Bytes, MemoryBytes: s.Store.MemoryBytes, FlushEvery: s.Store.Flush,
+	}
 }
 
 // ownFolder makes a folder that nobody else may read. One that is there already,

@@ -58,7 +58,7 @@ func (c statusCmd) Run(ctx context.Context, io std) error {
 }
 
 type devicesCmd struct {
-	socketFlag
+	ledgerFlags
 	jsonFlag
 	Since string `default:"24h" help:"How far back: 1h, 24h, 7d."`
 }
@@ -69,7 +69,7 @@ func (devicesCmd) Help() string {
 
 func (c devicesCmd) Run(ctx context.Context, io std) error {
 	var d api.Devices
-	if err := c.get(ctx, "/api/v1/devices", url.Values{"since": {c.Since}}, &d); err != nil {
+	if err := c.orAlone().get(ctx, "/api/v1/devices", url.Values{"since": {c.Since}}, &d); err != nil {
 		return err
 	}
 	if c.JSON {
@@ -82,97 +82,6 @@ func (c devicesCmd) Run(ctx context.Context, io std) error {
 			human(x.Totals.BytesOut), human(x.Totals.BytesIn), x.Totals.Blocked, x.Totals.ReadableFlows, clean(strings.Join(x.Totals.Organisations, ", ")))
 	}
 	return t.Flush()
-}
-
-type flowsCmd struct {
-	socketFlag
-	jsonFlag
-	Device   string `help:"Only this device: name, address or ID."`
-	Since    string `default:"24h" help:"How far back: 1h, 24h, 7d."`
-	Readable bool   `help:"Only what travelled readable."`
-	Blocked  bool   `help:"Only what was blocked."`
-	Limit    int    `default:"100" help:"At most so many."`
-}
-
-func (flowsCmd) Help() string {
-	return "Examples:\n  netcurtain flows --readable\n  netcurtain flows --device living-room-tv --since 1h --json"
-}
-
-func (c flowsCmd) Run(ctx context.Context, io std) error {
-	if c.Limit < 1 || c.Limit > 1000 {
-		return usageError{"--limit: a number from 1 to 1000 is needed"}
-	}
-	q := url.Values{"since": {c.Since}, "limit": {strconv.Itoa(c.Limit)}}
-	if c.Device != "" {
-		q.Set("device", c.Device)
-	}
-	if c.Readable {
-		q.Set("readable", "1")
-	}
-	if c.Blocked {
-		q.Set("blocked", "1")
-	}
-	var f api.Flows
-	if err := c.get(ctx, "/api/v1/flows", q, &f); err != nil {
-		return err
-	}
-	if c.JSON {
-		return printJSON(io.out, f)
-	}
-	names, err := c.names(ctx)
-	if err != nil {
-		return err
-	}
-	t := tabwriter.NewWriter(io.out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "WHEN\tDEVICE\tTO\tCOMPANY\tHOW\tOUT\tIN\tWHY")
-	for _, x := range f.Flows {
-		to := x.Name
-		if to == "" {
-			to = x.Dst
-		}
-		how := x.Protection
-		if x.Verdict == "block" {
-			how = "blocked"
-		}
-		why := x.Why
-		if x.Verdict == "block" {
-			why = strings.TrimSpace(x.Rule + " " + x.List)
-		}
-		why = strings.Join(append([]string{why}, notes(x)...), "; ")
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", x.Last.Local().Format("15:04:05"), clean(names[x.Device]), clean(to), clean(x.Organisation),
-			how, human(x.BytesOut), human(x.BytesIn), clean(why))
-	}
-	return t.Flush()
-}
-
-// notes are what a line should say of a flow beside why it is judged so.
-func notes(x api.Flow) (out []string) {
-	note := func(is bool, text string) {
-		if is {
-			out = append(out, text)
-		}
-	}
-	note(x.Credentials != "", strings.TrimSpace("CREDENTIAL SENT READABLE "+x.Credentials+" "+x.CredentialUser))
-	note(x.CredentialDefault, "a login that everybody knows")
-	note(x.Identifiers != "", "told "+x.Identifiers)
-	note(x.TLSWeak != "" && !strings.HasPrefix(x.Why, "TLS handshake seen, but"), "weak: "+x.TLSWeak)
-	note(x.CarriedEncrypted, "carried encrypted by us")
-	note(x.Inbound && !x.PortMapped, "opened from outside")
-	note(x.PortMapped, "opened from outside through a mapped port")
-	note(x.ByNameOnly, "by its name only")
-	note(x.NameAmbiguous, "one of several names")
-	return out
-}
-
-// names maps the devices' IDs to what they are called.
-func (f socketFlag) names(ctx context.Context) (map[string]string, error) {
-	var d api.Devices
-	err := f.get(ctx, "/api/v1/devices", nil, &d)
-	names := map[string]string{}
-	for _, x := range d.Devices {
-		names[x.ID] = x.Name
-	}
-	return names, err
 }
 
 type modeCmd struct {
@@ -360,7 +269,7 @@ func (c ruleFlags) undo(ctx context.Context, io std, action string) error {
 }
 
 type eraseCmd struct {
-	socketFlag
+	ledgerFlags
 	Device string `help:"Erase what was written about this device: name, address or ID." xor:"what" required:""`
 	All    bool   `help:"Erase everything that was written about every device." xor:"what" required:""`
 }
@@ -378,7 +287,7 @@ func (c eraseCmd) Run(ctx context.Context, io std) error {
 		return usageError{"--device: a name, address or ID is needed"}
 	}
 	var done api.Erased
-	if err := c.post(ctx, "/api/v1/erase", api.Erase{Device: c.Device, All: c.All}, &done); err != nil {
+	if err := c.orAlone().post(ctx, "/api/v1/erase", api.Erase{Device: c.Device, All: c.All}, &done); err != nil {
 		return err
 	}
 	fmt.Fprintf(io.err, "%d rows erased\n", done.Rows)

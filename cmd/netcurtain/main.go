@@ -23,7 +23,9 @@ type cli struct {
 
 	Status  statusCmd  `cmd:"" help:"Say how the house is: on or off, what can be seen, what is wrong."`
 	Devices devicesCmd `cmd:"" help:"List the devices and what they did."`
-	Flows   flowsCmd   `cmd:"" help:"List finished flows, newest first."`
+	Flows   flowsCmd   `cmd:"" help:"List flows, newest first, or export them."`
+	Lookups lookupsCmd `cmd:"" help:"List look-ups, newest first, or export them."`
+	Events  eventsCmd  `cmd:"" help:"List rare events, newest first."`
 	Mode    modeCmd    `cmd:"" help:"Say how a device is treated."`
 	Log     logCmd     `cmd:"" help:"Say how much of a device's traffic is written down."`
 	Carry   carryCmd   `cmd:"" help:"Send a guarded device's readable requests out encrypted, where the other side can."`

@@ -6,6 +6,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
+	"net/url"
 )
 
 var errNeedsLinux = errors.New("this needs Linux: netcurtain runs on the router; here, try netcurtain inspect FILE, or netcurtain demo")
@@ -30,6 +32,11 @@ func (c checkCmd) Run(io std) error {
 
 // turnAlone has no daemon's house to switch here.
 func (switchFlags) turnAlone(context.Context, std, bool) error { return errNeedsLinux }
+
+// askAlone has no daemon's files here.
+func (ledgerFlags) askAlone(context.Context, string, string, url.Values, any) (*http.Response, error) {
+	return nil, errNeedsLinux
+}
 
 // Run shows the capture that was recorded from the demo's house.
 func (c demoCmd) Run(ctx context.Context, io std) error {
