@@ -120,6 +120,30 @@ type EventRow struct {
 	Text    string
 }
 
+// TopBy says what Top adds up by.
+type TopBy uint8
+
+const (
+	TopByDestination  TopBy = iota // each device with each destination
+	TopByOrganisation              // of all devices together
+	TopByDevice
+)
+
+// TopRow is one of those with the most bytes. What it was not added up by is empty.
+type TopRow struct {
+	Device       devices.ID
+	Name         string // server name, else address, else ""
+	Organisation string
+	Purpose      string
+	Country      string
+	BytesOut     int64
+	BytesIn      int64
+	Flows        int64
+	Readable     int64 // flows; readable and not harmless
+	Blocked      int64
+	Last         time.Time
+}
+
 // DayTotals is what one device did on one day with one organisation: what is
 // left when the ledger's rows are gone.
 type DayTotals struct {

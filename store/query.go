@@ -127,6 +127,53 @@ func destinations(ctx context.Context, db *sql.DB, device devices.ID, since time
 	return all, rows.Err()
 }
 
+// Top is who moved the most bytes, both ways together, since the beginning of the
+// hour in which since lies; limit as in a Filter. It reads a row for each device,
+// hour, destination and protection of the time.
+func (s *Store) Top(ctx context.Context, since time.Time, by journal.TopBy, limit int) ([]journal.TopRow, error) {
+	return ask(ctx, s, func(ctx context.Context, db *sql.DB) ([]journal.TopRow, error) {
+		return top(ctx, db, since, by, limit)
+	})
+}
+
+func top(ctx context.Context, db *sql.DB, since time.Time, by journal.TopBy, most int) ([]journal.TopRow, error) {
+	const sums = `sum(bytes_out) AS out, sum(bytes_in) AS in_, sum(flows) AS flows,
+		sum(iif(protection = 3, flows, 0)) AS readable, sum(blocked) AS blocked, max(last_ms) AS last`
+	const span = " FROM hour WHERE device IN (SELECT id FROM device) AND hour >= ?1 GROUP BY "
+	const first = " ORDER BY out + in_ DESC, flows DESC LIMIT ?2"
+	query := map[journal.TopBy]string{
+		journal.TopByDestination: `SELECT d.device, n.name, n.organisation, n.purpose, n.country, t.out, t.in_, t.flows, t.readable, t.blocked, t.last
+			FROM (SELECT device, destination, ` + sums + span + `device, destination` + first + `) t
+			CROSS JOIN device d ON d.id = t.device CROSS JOIN destination n ON n.id = t.destination`,
+		// First by destination, for there are fewer of those to look up than there are hours.
+		journal.TopByOrganisation: `SELECT '', '', n.organisation, '', n.country, sum(t.out) AS out, sum(t.in_) AS in_, sum(t.flows) AS flows,
+				sum(t.readable), sum(t.blocked), max(t.last)
+			FROM (SELECT destination, ` + sums + span + `destination) t
+			CROSS JOIN destination n ON n.id = t.destination WHERE n.organisation != '' GROUP BY n.organisation, n.country` + first,
+		journal.TopByDevice: `SELECT d.device, '', '', '', '', t.out, t.in_, t.flows, t.readable, t.blocked, t.last
+			FROM (SELECT device, sum(bytes_out) AS out, sum(bytes_in) AS in_, sum(flows) AS flows, sum(readable_flows) AS readable, sum(blocked) AS blocked, max(last_ms) AS last
+				FROM tally WHERE device IN (SELECT id FROM device) AND hour >= ?1 GROUP BY device` + first + `) t
+			CROSS JOIN device d ON d.id = t.device`,
+	}[by]
+	rows, err := db.QueryContext(ctx, query, hourOf(idOf(since)), limit(journal.Filter{Limit: most}))
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var all []journal.TopRow
+	for rows.Next() {
+		var r journal.TopRow
+		var last int64
+		if err := rows.Scan(&r.Device, &r.Name, &r.Organisation, &r.Purpose, &r.Country,
+			&r.BytesOut, &r.BytesIn, &r.Flows, &r.Readable, &r.Blocked, &last); err != nil {
+			return nil, err
+		}
+		r.Last = time.UnixMilli(last)
+		all = append(all, r)
+	}
+	return all, rows.Err()
+}
+
 // Flows is a page of finished flows, newest first.
 func (s *Store) Flows(ctx context.Context, f journal.Filter) ([]journal.FlowRow, error) {
 	return ask(ctx, s, func(ctx context.Context, db *sql.DB) ([]journal.FlowRow, error) { return flows(ctx, db, f) })

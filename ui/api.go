@@ -1,6 +1,7 @@
 package ui
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -93,6 +94,7 @@ func (s *Server) apiRoutes() []route {
 		{"GET", "/api/v1/status", s.answer(s.getStatus)},
 		{"GET", "/api/v1/devices", s.answer(s.getDevices)},
 		{"GET", "/api/v1/devices/{id}", s.answer(s.getDevice)},
+		{"GET", "/api/v1/top", s.answer(s.getTop)},
 		{"GET", "/api/v1/flows", listing(s, s.getFlows, s.flowSource)},
 		{"GET", "/api/v1/lookups", listing(s, s.getLookups, s.lookupSource)},
 		{"GET", "/api/v1/events", listing(s, s.getEvents, s.eventSource)},
@@ -354,6 +356,35 @@ func flag(text, what string) (bool, error) {
 		return true, nil
 	}
 	return false, badRequest("%s %.40q: 1 or 0 is needed", what, text)
+}
+
+func (s *Server) getTop(r *http.Request) (any, error) {
+	since, err := s.since(r.FormValue("since"), "1h")
+	if err != nil {
+		return nil, err
+	}
+	limit, err := number(r.FormValue("limit"), "limit")
+	if err != nil {
+		return nil, err
+	}
+	words := []string{"destination", "organisation", "device"}
+	by := slices.Index(words, cmp.Or(r.FormValue("by"), words[0]))
+	if by < 0 {
+		return nil, badRequest("by %.20q: %s is needed", r.FormValue("by"), strings.Join(words, ", "))
+	}
+	rows, err := s.cfg.Ledger.Top(r.Context(), since, journal.TopBy(by), int(min(limit, 1000)))
+	if err != nil {
+		return nil, fmt.Errorf("top: %w", err)
+	}
+	name := s.namer()
+	out := api.Top{Since: since, By: words[by], Rows: []api.TopRow{}}
+	for _, t := range rows {
+		out.Rows = append(out.Rows, api.TopRow{
+			Device: string(t.Device), DeviceName: name(t.Device), Name: t.Name, Organisation: t.Organisation, Purpose: t.Purpose, Country: t.Country,
+			BytesOut: t.BytesOut, BytesIn: t.BytesIn, Flows: t.Flows, Readable: t.Readable, Blocked: t.Blocked, Last: t.Last,
+		})
+	}
+	return out, nil
 }
 
 func (s *Server) getFlows(r *http.Request) (any, error) {

@@ -109,7 +109,7 @@ func FuzzExports(f *testing.F) {
 			t.Fatalf("csv of %d lines: %v", len(rows), err)
 		}
 		for i, cell := range rows[1] {
-			if cell != "" && strings.ContainsRune("=+-@\t\r\n", rune(strings.TrimLeft(cell + "x", " ")[0])) {
+			if cell != "" && strings.ContainsRune("=+-@\t\r\n", rune(strings.TrimLeft(cell+"x", " ")[0])) {
 				t.Errorf("column %s is a formula: %q", rows[0][i], cell)
 			}
 		}

@@ -162,6 +162,13 @@ func newest[T any](rows []T, f journal.Filter, id func(T) int64, keep func(T) bo
 	return out[:min(len(out), cmp.Or(f.Limit, 100))]
 }
 
+func (h *house) Top(_ context.Context, _ time.Time, by journal.TopBy, _ int) ([]journal.TopRow, error) {
+	return map[journal.TopBy][]journal.TopRow{
+		journal.TopByDestination:  {{Device: h.devices[0].ID, Name: "api.netflix.com", Organisation: "Netflix", Country: "US", BytesOut: 90_000, BytesIn: 44_000_000, Flows: 1, Last: noon}},
+		journal.TopByOrganisation: {{Organisation: "Netflix", Country: "US", BytesOut: 90_000, BytesIn: 44_000_000, Flows: 1, Last: noon}},
+	}[by], h.broken
+}
+
 func (h *house) Flows(_ context.Context, f journal.Filter) ([]journal.FlowRow, error) {
 	return newest(h.flows, f, func(r journal.FlowRow) int64 { return r.ID }, func(r journal.FlowRow) bool {
 		return (f.Device == "" || r.Device == f.Device) && (!f.Blocked || r.Verdict == "block") &&

@@ -42,6 +42,8 @@ func TestTheLedgerWithoutADaemon(t *testing.T) {
 		{"lookups", "ads.example.com"},
 		{"lookups --format jsonl --limit 1", `"name":"ads.example.com"`},
 		{"events", "talked to Example"},
+		{"top --once", "television  api.example.com"},
+		{"top --once --by device --json", `"device_name": "television"`},
 	} {
 		out, said, code := cli(strings.Fields(c.args)...)
 		if code != exitOK || !strings.Contains(out, c.want) {

@@ -23,6 +23,7 @@ type cli struct {
 
 	Status  statusCmd  `cmd:"" help:"Say how the house is: on or off, what can be seen, what is wrong."`
 	Devices devicesCmd `cmd:"" help:"List the devices and what they did."`
+	Top     topCmd     `cmd:"" help:"Show live who moves the most bytes, and to whom."`
 	Flows   flowsCmd   `cmd:"" help:"List flows, newest first, or export them."`
 	Lookups lookupsCmd `cmd:"" help:"List look-ups, newest first, or export them."`
 	Events  eventsCmd  `cmd:"" help:"List rare events, newest first."`

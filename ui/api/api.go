@@ -132,6 +132,29 @@ type DeviceDetail struct {
 	Blocks       []Block       `json:"blocks"` // the last 20, newest first
 }
 
+// Top is the answer to GET /api/v1/top.
+type Top struct {
+	Since time.Time `json:"since"`
+	By    string    `json:"by"` // "destination", "organisation", "device"
+	Rows  []TopRow  `json:"rows"`
+}
+
+// TopRow is one of those with the most bytes. What it was not added up by is "".
+type TopRow struct {
+	Device       string    `json:"device"`
+	DeviceName   string    `json:"device_name"`
+	Name         string    `json:"name"`
+	Organisation string    `json:"organisation"`
+	Purpose      string    `json:"purpose"`
+	Country      string    `json:"country"`
+	BytesOut     int64     `json:"bytes_out"`
+	BytesIn      int64     `json:"bytes_in"`
+	Flows        int64     `json:"flows"`
+	Readable     int64     `json:"readable"` // flows, without the harmless ones
+	Blocked      int64     `json:"blocked"`
+	Last         time.Time `json:"last"`
+}
+
 // Flow is one finished flow.
 type Flow struct {
 	ID           int64     `json:"id"`
