@@ -3,6 +3,7 @@ package store_test
 import (
 	"context"
 	"os"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -10,13 +11,14 @@ import (
 	"github.com/netcurtain/netcurtain/devices"
 	"github.com/netcurtain/netcurtain/journal"
 	"github.com/netcurtain/netcurtain/store"
+	"github.com/netcurtain/netcurtain/store/storetest"
 )
 
 // BenchmarkWrite is one entry's way from the journal into the ledger, in
 // batches of 1000 (the time for one entry; look-ups and flows mixed).
 func BenchmarkWrite(b *testing.B) {
 	h := open(b, b.TempDir(), (*store.Config).Synced)
-	g := newTraffic(1, 50, 5000)
+	g := storetest.New(1, 50, 5000)
 	batch := make([]journal.Entry, 1000)
 	b.ReportAllocs()
 	n := 0
@@ -25,7 +27,7 @@ func BenchmarkWrite(b *testing.B) {
 			b.StopTimer()
 			for i := range batch {
 				h.advance(20 * time.Millisecond)
-				batch[i] = g.entry(h.now())
+				batch[i] = g.Entry(h.now())
 			}
 			b.StartTimer()
 			h.record(batch...)
@@ -48,13 +50,13 @@ func fill(tb testing.TB, lookups int) (h *house) {
 		h.advance(7 * 24 * time.Hour)
 		return h
 	}
-	g := newTraffic(1, 50, 20_000)
-	g.circle = 150
+	g := storetest.New(1, 50, 20_000)
+	g.Circle = 150
 	entries := lookups * 6 / 5
 	step := 7 * 24 * time.Hour / time.Duration(entries)
 	for i := range entries {
 		h.advance(step)
-		h.rec.Record(g.entry(h.now()))
+		h.rec.Record(g.Entry(h.now()))
 		if i%20_000 == 0 {
 			if err := h.Flush(context.Background()); err != nil {
 				tb.Fatal(err)
@@ -80,7 +82,9 @@ func BenchmarkQueries(b *testing.B) {
 	}
 	h := fill(b, lookups)
 	day, week := h.now().Add(-24*time.Hour), h.now().Add(-7*24*time.Hour)
-	one := deviceID(7)
+	hour := h.now().Add(-time.Hour)
+	one := storetest.DeviceID(7)
+	middle := h.now().Add(-84*time.Hour).Unix() << 20 // an id of that time
 	for _, q := range []struct {
 		name string
 		ask  func(ctx context.Context) (int, error)
@@ -114,17 +118,64 @@ func BenchmarkQueries(b *testing.B) {
 			r, err := h.Flows(ctx, journal.Filter{Device: one, Since: week.Add(30 * time.Hour), Until: week.Add(31 * time.Hour)})
 			return len(r), err
 		}},
+		{"a device's newest flows", func(ctx context.Context) (int, error) {
+			r, err := h.Flows(ctx, journal.Filter{Device: one})
+			return len(r), err
+		}},
+		{"newest readable flows", func(ctx context.Context) (int, error) {
+			r, err := h.Flows(ctx, journal.Filter{Readable: true})
+			return len(r), err
+		}},
+		{"newest flows", func(ctx context.Context) (int, error) { r, err := h.Flows(ctx, journal.Filter{}); return len(r), err }},
+		{"look-ups of an hour six days ago", func(ctx context.Context) (int, error) {
+			r, err := h.Lookups(ctx, journal.Filter{Since: week.Add(24 * time.Hour), Until: week.Add(25 * time.Hour)})
+			return len(r), err
+		}},
+		{"look-ups of a device in an hour six days ago", func(ctx context.Context) (int, error) {
+			r, err := h.Lookups(ctx, journal.Filter{Device: one, Since: week.Add(24 * time.Hour), Until: week.Add(25 * time.Hour)})
+			return len(r), err
+		}},
+		{"a page of an export", func(ctx context.Context) (int, error) {
+			r, err := h.Flows(ctx, journal.Filter{Limit: 500, Before: middle})
+			return len(r), err
+		}},
+		{"top of an hour", func(ctx context.Context) (int, error) {
+			r, err := h.Top(ctx, hour, journal.TopByDestination, 200)
+			return len(r), err
+		}},
+		{"top of a day", func(ctx context.Context) (int, error) {
+			r, err := h.Top(ctx, day, journal.TopByDestination, 200)
+			return len(r), err
+		}},
+		{"top organisations of a day", func(ctx context.Context) (int, error) {
+			r, err := h.Top(ctx, day, journal.TopByOrganisation, 200)
+			return len(r), err
+		}},
+		{"top devices of a week", func(ctx context.Context) (int, error) {
+			r, err := h.Top(ctx, week, journal.TopByDevice, 200)
+			return len(r), err
+		}},
+		{"events", func(ctx context.Context) (int, error) {
+			r, err := h.Events(ctx, journal.Filter{})
+			return len(r) + 1, err
+		}},
+		{"days of a device", func(ctx context.Context) (int, error) { r, err := h.Days(ctx, one, week); return len(r), err }},
 		{"blocks of a device that has none", func(ctx context.Context) (int, error) {
 			r, err := h.Lookups(ctx, journal.Filter{Device: devices.ID("nobody"), Blocked: true})
 			return len(r) + 1, err
 		}},
 	} {
 		b.Run(q.name, func(b *testing.B) {
+			var took []time.Duration
 			for b.Loop() {
+				begin := time.Now()
 				if n, err := q.ask(b.Context()); err != nil || n == 0 {
 					b.Fatalf("%d rows, %v", n, err)
 				}
+				took = append(took, time.Since(begin))
 			}
+			slices.Sort(took)
+			b.ReportMetric(float64(took[len(took)*95/100].Microseconds())/1000, "p95-ms")
 		})
 	}
 }

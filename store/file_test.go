@@ -21,6 +21,7 @@ import (
 	"github.com/netcurtain/netcurtain/journal"
 	"github.com/netcurtain/netcurtain/policy"
 	"github.com/netcurtain/netcurtain/store"
+	"github.com/netcurtain/netcurtain/store/storetest"
 )
 
 // ask asks a file behind the store's back.
@@ -354,9 +355,9 @@ func writeUntilKilled(dir string) {
 	die(err)
 	sub := rec.Subscribe("store", 5000)
 	go func() { die(s.Run(ctx, sub)) }()
-	g := newTraffic(uint64(os.Getpid()), 20, 2000)
+	g := storetest.New(uint64(os.Getpid()), 20, 2000)
 	for range 50 {
-		rec.Record(g.entry(time.Now()))
+		rec.Record(g.Entry(time.Now()))
 	}
 	for !s.Running() {
 		time.Sleep(time.Millisecond)
@@ -364,7 +365,7 @@ func writeUntilKilled(dir string) {
 	die(s.Flush(ctx))
 	fmt.Println("writing")
 	for i := 0; ; i++ {
-		rec.Record(g.entry(time.Now()))
+		rec.Record(g.Entry(time.Now()))
 		switch {
 		case i%500 == 0:
 			time.Sleep(time.Millisecond)
@@ -372,7 +373,7 @@ func writeUntilKilled(dir string) {
 			die(s.Remember(ctx))
 			die(s.SetName(ctx, tv, fmt.Sprint("Television ", i), "child"))
 		case i%6100 == 0:
-			_, err := s.Erase(ctx, deviceID(3))
+			_, err := s.Erase(ctx, storetest.DeviceID(3))
 			die(err)
 		case i%4300 == 0:
 			die(s.Tidy(ctx))

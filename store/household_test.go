@@ -13,6 +13,7 @@ import (
 	"github.com/netcurtain/netcurtain/devices"
 	"github.com/netcurtain/netcurtain/policy"
 	"github.com/netcurtain/netcurtain/store"
+	"github.com/netcurtain/netcurtain/store/storetest"
 )
 
 func must(t testing.TB, errs ...error) {
@@ -247,10 +248,10 @@ func TestChangesTakeTurns(t *testing.T) {
 	for i := range 8 {
 		all.Go(func() {
 			for j := range 5 {
-				if _, err := h.AddRule(t.Context(), policy.Rule{Action: policy.Block, Name: "a.example", Device: deviceID(100*i + j), By: "api"}); err != nil {
+				if _, err := h.AddRule(t.Context(), policy.Rule{Action: policy.Block, Name: "a.example", Device: storetest.DeviceID(100*i + j), By: "api"}); err != nil {
 					t.Error(err)
 				}
-				if err := h.SetName(t.Context(), deviceID(j), fmt.Sprint(i), "api"); err != nil {
+				if err := h.SetName(t.Context(), storetest.DeviceID(j), fmt.Sprint(i), "api"); err != nil {
 					t.Error(err)
 				}
 				if _, err := h.Rules(t.Context()); err != nil {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/netcurtain/netcurtain/devices"
 	"github.com/netcurtain/netcurtain/store"
+	"github.com/netcurtain/netcurtain/store/storetest"
 )
 
 func knownTV() devices.Device {
@@ -75,7 +76,7 @@ func TestTooMuchIsNotKnown(t *testing.T) {
 	must(t, h.SetKnown(t.Context(), []devices.Device{knownTV()}))
 	crowd := make([]devices.Device, 2001)
 	for i := range crowd {
-		crowd[i].ID = deviceID(i)
+		crowd[i].ID = storetest.DeviceID(i)
 	}
 	if err := h.SetKnown(t.Context(), crowd); !errors.Is(err, store.ErrTooMany) {
 		t.Errorf("a crowd: %v", err)

@@ -19,6 +19,7 @@ type ledger struct {
 	db      *sql.DB
 	now     func() time.Time
 	lastID  int64
+	lead    int64 // seconds by which an id is ahead of its row's clock, at most (migrations/ledger/002)
 	batch   []journal.Entry
 	devices dictionary[devices.ID]
 	places  dictionary[place]
@@ -225,7 +226,8 @@ func (l *ledger) begin(ctx context.Context) error {
 		return err
 	}
 	return l.db.QueryRowContext(ctx, `SELECT max(coalesce((SELECT max(id) FROM flow), 0),
-		coalesce((SELECT max(id) FROM lookup), 0), coalesce((SELECT max(id) FROM event), 0))`).Scan(&l.lastID)
+		coalesce((SELECT max(id) FROM lookup), 0), coalesce((SELECT max(id) FROM event), 0)),
+		(SELECT value FROM meta WHERE key = 'lead')`).Scan(&l.lastID, &l.lead)
 }
 
 // An id is a Unix second and a sequence within it (migrations/ledger).
@@ -244,6 +246,9 @@ func (l *ledger) nextID(at time.Time) int64 {
 	return l.lastID
 }
 
+// written notes the id and the time, in Unix milliseconds, of a row.
+func (l *ledger) written(id, ms int64) { l.lead = max(l.lead, id>>idShift-ms/1000) }
+
 // add takes an entry into the batch, if anything of it may be written at all.
 func (l *ledger) add(e journal.Entry) {
 	if e.Log != devices.LogNone {
@@ -259,7 +264,7 @@ func (l *ledger) flush(ctx context.Context) (rows, lost int, err error) {
 		clear(batch) // let go of the entries
 		l.batch = batch[:0]
 	}()
-	lastID := l.lastID
+	lastID, lead := l.lastID, l.lead
 	err = inTx(ctx, l.db, func(tx *sql.Tx) error {
 		w := page{ctx: ctx, tx: tx, ledger: l, now: l.now(),
 			lookups: map[lookupKey]*lookupSum{}, hours: map[hourKey]*sum{}, tallies: map[tallyKey]*tally{},
@@ -269,10 +274,15 @@ func (l *ledger) flush(ctx context.Context) (rows, lost int, err error) {
 				return err
 			}
 		}
+		if l.lead > lead {
+			if err := w.exec("UPDATE meta SET value = ? WHERE key = 'lead'", l.lead); err != nil {
+				return err
+			}
+		}
 		return w.sums()
 	})
 	if err != nil {
-		l.lastID = lastID
+		l.lastID, l.lead = lastID, lead
 		l.forget()
 		return 0, len(batch), fmt.Errorf("writing %d rows: %w", len(batch), err)
 	}
@@ -484,6 +494,7 @@ func (w *page) flow(e journal.Entry) error {
 		} // else it was erased or has aged meanwhile
 	}
 	w.ledger.runs(key, id)
+	w.ledger.written(id, s.first)
 	return w.exec(`INSERT INTO flow (id, device, destination, verdict, seen, first_ms, last_ms, proto, src, src_port, dst, dst_port,
 		bytes_out, bytes_in, packets_out, packets_in, proxied, readable, blocked) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 		id, device, dest, ruled, seen, s.first, s.last, int(f.Tuple.Proto),
@@ -529,6 +540,7 @@ func (w *page) lookup(e journal.Entry) error {
 	if same == nil {
 		same = &lookupSum{lookupKey: key, id: w.ledger.nextID(e.At), at: at, blocked: s.blocked == 1}
 		w.lookups[key] = same
+		w.ledger.written(same.id, at)
 		w.order = append(w.order, same)
 	}
 	same.count++

@@ -13,6 +13,7 @@ import (
 	"github.com/netcurtain/netcurtain/journal"
 	"github.com/netcurtain/netcurtain/policy"
 	"github.com/netcurtain/netcurtain/store"
+	"github.com/netcurtain/netcurtain/store/storetest"
 )
 
 // to says with which organisation an entry has to do; "" is: not known.
@@ -148,21 +149,21 @@ func TestBothRollUpsSayTheSame(t *testing.T) {
 	t.Parallel()
 	rng := rand.New(rand.NewPCG(4, 4))
 	h := open(t, t.TempDir(), func(c *store.Config) { c.Bytes, c.Age = 4<<20, 100*time.Hour })
-	g, counted := newTraffic(5, 12, 3000), newTraffic(6, 3, 300)
-	counted.level = devices.LogCounts
+	g, counted := storetest.New(5, 12, 3000), storetest.New(6, 3, 300)
+	counted.Level = devices.LogCounts
 	for i := range 40 {
 		batch := make([]journal.Entry, 500)
 		for j := range batch {
 			h.advance(time.Duration(rng.IntN(20_000)) * time.Millisecond)
-			if batch[j] = g.entry(h.now()); j%5 == 0 {
-				batch[j] = counted.entryOf(devices.ID(fmt.Sprintf("02:00:5e:20:ff:%02x", j%3)), h.now())
+			if batch[j] = g.Entry(h.now()); j%5 == 0 {
+				batch[j] = counted.EntryOf(devices.ID(fmt.Sprintf("02:00:5e:20:ff:%02x", j%3)), h.now())
 			}
 			if j%7 == 0 {
 				batch[j] = to("", batch[j])
 			}
 		}
 		h.record(batch...)
-		one := deviceID(rng.IntN(12))
+		one := storetest.DeviceID(rng.IntN(12))
 		what := "a batch"
 		switch i % 8 {
 		case 1:

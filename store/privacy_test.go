@@ -12,6 +12,7 @@ import (
 	"github.com/netcurtain/netcurtain/flow"
 	"github.com/netcurtain/netcurtain/journal"
 	"github.com/netcurtain/netcurtain/policy"
+	"github.com/netcurtain/netcurtain/store/storetest"
 )
 
 // Invariant 11: of a counted device the bytes are on the disk, the names never;
@@ -23,11 +24,11 @@ func TestACountedDeviceLeavesNoName(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()
 			h := open(t, dir)
-			g := newTraffic(1, 1, 500)
-			g.level, g.tag = level, "hush"
+			g := storetest.New(1, 1, 500)
+			g.Level, g.Tag = level, "hush"
 			var lookups, flows int64
 			for i := range 3000 {
-				e := g.entryOf(phone, h.now())
+				e := g.EntryOf(phone, h.now())
 				if e.Lookup != nil {
 					lookups++
 				} else {
@@ -76,13 +77,13 @@ func TestACountedDeviceLeavesNoName(t *testing.T) {
 
 // plant records everything that could hold a trace of a device.
 func plant(h *house, device devices.ID, word string, rows int) {
-	g := newTraffic(7, 1, 3000)
-	g.tag = word
+	g := storetest.New(7, 1, 3000)
+	g.Tag = word
 	batch := make([]journal.Entry, 0, rows)
-	other := newTraffic(8, 20, 2000)
+	other := storetest.New(8, 20, 2000)
 	for range rows {
 		h.advance(50 * time.Millisecond)
-		batch = append(batch, g.entryOf(device, h.now()), other.entry(h.now()), other.entry(h.now()))
+		batch = append(batch, g.EntryOf(device, h.now()), other.Entry(h.now()), other.Entry(h.now()))
 	}
 	batch = append(batch,
 		journal.Entry{At: h.now(), Device: device, Log: devices.LogNames, Event: &journal.Event{Kind: journal.EventFirstContact, Text: word + " was called"}},
@@ -183,14 +184,14 @@ func TestForgetLeavesTheCounts(t *testing.T) {
 	dir := t.TempDir()
 	h := open(t, dir)
 	ctx := t.Context()
-	g := newTraffic(1, 1, 1000)
-	g.tag = "forgetme"
+	g := storetest.New(1, 1, 1000)
+	g.Tag = "forgetme"
 	counted := open(t, t.TempDir())
 	for part := range 4 {
 		var named, counts []journal.Entry
 		for range 1000 {
 			h.advance(2 * time.Second)
-			e := g.entryOf(phone, h.now())
+			e := g.EntryOf(phone, h.now())
 			named = append(named, e)
 			e.Log = devices.LogCounts
 			counts = append(counts, e)

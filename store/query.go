@@ -357,7 +357,8 @@ func (c *conditions) where() string {
 }
 
 // narrow is what flows and look-ups have in common. A row's id is never before
-// its time, so that Since can begin at an id; what the clock said decides.
+// its time, so that Since can begin at an id, and never more than the lead after it,
+// so that Until can end at one; what the clock said decides.
 func narrow(f journal.Filter, table string) *conditions {
 	c := &conditions{}
 	if f.Device != "" {
@@ -365,6 +366,9 @@ func narrow(f journal.Filter, table string) *conditions {
 	}
 	if !f.Since.IsZero() {
 		c.and(table+".id >= ?", idOf(f.Since))
+	}
+	if !f.Until.IsZero() {
+		c.and(table+".id < ? + ((SELECT value FROM meta WHERE key = 'lead') << 20)", idOf(f.Until)+2<<idShift)
 	}
 	if f.Before > 0 {
 		c.and(table+".id < ?", f.Before)

@@ -20,6 +20,7 @@ import (
 	"github.com/netcurtain/netcurtain/journal"
 	"github.com/netcurtain/netcurtain/policy"
 	"github.com/netcurtain/netcurtain/store"
+	"github.com/netcurtain/netcurtain/store/storetest"
 )
 
 // bytesOf is what a database takes with its companions.
@@ -61,8 +62,8 @@ func TestTheLedgerKeepsToItsBytes(t *testing.T) {
 		next func(i int) journal.Entry // at time zero
 	}{
 		{"a day like any other", 2 * time.Second, 40_000, func() func(int) journal.Entry {
-			g := newTraffic(1, 30, 3000)
-			return func(int) journal.Entry { return g.entry(time.Time{}) }
+			g := storetest.New(1, 30, 3000)
+			return func(int) journal.Entry { return g.Entry(time.Time{}) }
 		}()},
 		{"a device that asks for a new long name every time, within one hour", 10 * time.Millisecond, 20_000, func(i int) journal.Entry {
 			return lookup(tv, devices.LogNames, time.Time{}, fmt.Sprintf("%d.%s.example", i, strings.Repeat("x", 200)), policy.Block)
@@ -201,6 +202,11 @@ func TestClockSteps(t *testing.T) {
 	if err != nil || len(rows) != 2 {
 		t.Errorf("within the first minute: %v, %v", rows, err)
 	}
+	// Likewise for a time whose rows have ids of a later one, with the end of the time alone.
+	rows, err = h.Lookups(t.Context(), journal.Filter{Until: start.Add(-2 * time.Hour)})
+	if err != nil || len(rows) != 3 || rows[0].Name != "n5.example" || rows[2].Name != "n2.example" {
+		t.Errorf("until two hours before: %v, %v", rows, err)
+	}
 	// An entry from the future drags no other there.
 	h.record(lookup(phone, devices.LogNames, h.now().Add(1000*time.Hour), "future.example", policy.Allow))
 	h.record(lookup(phone, devices.LogNames, h.now(), "now.example", policy.Allow))
@@ -239,16 +245,16 @@ func TestReadersWhileWriting(t *testing.T) {
 			}
 		})
 	}
-	g := newTraffic(3, 20, 2000)
+	g := storetest.New(3, 20, 2000)
 	written := 0
 	for i := 0; ctx.Err() == nil; i++ {
-		h.rec.Record(g.entry(time.Now()))
+		h.rec.Record(g.Entry(time.Now()))
 		written++
 		if i%200 == 0 {
 			time.Sleep(2 * time.Millisecond)
 		}
 		if i%20_000 == 5000 {
-			if _, err := h.Erase(context.Background(), deviceID(3)); err != nil {
+			if _, err := h.Erase(context.Background(), storetest.DeviceID(3)); err != nil {
 				t.Error(err)
 			}
 		}
@@ -408,7 +414,7 @@ func TestTheMemoryKeepsToItsBytes(t *testing.T) {
 	for range 30 { // it is full after a dozen
 		var batch []journal.Entry
 		for i := range 800 {
-			e := talk(deviceID(i%40), devices.LogNames, h.now(), "a.example", flow.Encrypted, 1, 1)
+			e := talk(storetest.DeviceID(i%40), devices.LogNames, h.now(), "a.example", flow.Encrypted, 1, 1)
 			e.Flow.Destination.Organisation = fmt.Sprintf("organisation number %d", i)
 			batch = append(batch, e)
 		}
@@ -436,12 +442,12 @@ func TestAFullDiskCostsRowsAndNothingElse(t *testing.T) {
 	h := open(t, t.TempDir(), func(c *store.Config) {
 		c.LedgerPath, c.Bytes, c.Registerer = filepath.Join(small, "ledger.db"), 64<<20, reg
 	})
-	g := newTraffic(1, 30, 3000)
+	g := storetest.New(1, 30, 3000)
 	failed := 0
 	for range 120 {
 		for range 500 {
 			h.advance(3 * time.Second)
-			h.rec.Record(g.entry(h.now()))
+			h.rec.Record(g.Entry(h.now()))
 		}
 		if err := h.Flush(t.Context()); err != nil {
 			failed++

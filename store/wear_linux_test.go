@@ -12,6 +12,7 @@ import (
 	"github.com/netcurtain/netcurtain/devices"
 	"github.com/netcurtain/netcurtain/journal"
 	"github.com/netcurtain/netcurtain/store"
+	"github.com/netcurtain/netcurtain/store/storetest"
 )
 
 // written is how many bytes this process gave to write calls.
@@ -59,7 +60,7 @@ func TestFlashWear(t *testing.T) {
 	}
 	const limit = 2 << 20
 	dir := t.TempDir()
-	g := newTraffic(1, 50, 5000)
+	g := storetest.New(1, 50, 5000)
 	now := start
 	for day := range 14 {
 		h := open(t, dir, func(c *store.Config) { c.Synced(); c.MemoryBytes = 512 << 10 })
@@ -75,7 +76,7 @@ func TestFlashWear(t *testing.T) {
 			batch := make([]journal.Entry, 2000)
 			for i := range batch {
 				h.advance(14 * time.Second)
-				batch[i] = g.entry(h.now())
+				batch[i] = g.Entry(h.now())
 			}
 			for range 10 {
 				batch = append(batch, journal.Entry{At: h.now(), Device: tv, Log: devices.LogNames,
@@ -85,7 +86,9 @@ func TestFlashWear(t *testing.T) {
 			// Counts what it writes to the ledger as well, which is on the safe side.
 			count(&memory, func() error { return h.Remember(t.Context()) })
 			for i := range 10 {
-				count(&household, func() error { return h.SetMode(t.Context(), deviceID(i), devices.Mode(1+(i+part+day)%5), "page") })
+				count(&household, func() error {
+					return h.SetMode(t.Context(), storetest.DeviceID(i), devices.Mode(1+(i+part+day)%5), "page")
+				})
 			}
 		}
 		now = h.now()
@@ -107,7 +110,7 @@ func TestOnlyWhatDiffersIsWritten(t *testing.T) {
 	h := open(t, t.TempDir(), (*store.Config).Synced)
 	var all []devices.Device
 	for i := range 200 {
-		all = append(all, devices.Device{ID: deviceID(i), Hostname: fmt.Sprintf("device number %d", i), FirstSeen: start})
+		all = append(all, devices.Device{ID: storetest.DeviceID(i), Hostname: fmt.Sprintf("device number %d", i), FirstSeen: start})
 	}
 	cost := func(change func() error) int64 {
 		t.Helper()

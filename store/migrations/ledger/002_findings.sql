@@ -24,6 +24,12 @@ ALTER TABLE hour ADD COLUMN carried INTEGER NOT NULL DEFAULT 0;
 -- What an event is about: with device and kind, it is told once. '' is always told.
 ALTER TABLE event ADD COLUMN subject TEXT NOT NULL DEFAULT '';
 
+-- How far, in seconds, the ids are at most ahead of what the clock said: a flow is
+-- written after it began, and ids never step back. With it, the end of a time is an id, too.
+INSERT INTO meta (key, value) SELECT 'lead', max(0,
+  coalesce((SELECT max((id >> 20) - first_ms / 1000) FROM flow), 0),
+  coalesce((SELECT max((id >> 20) - at_ms / 1000) FROM lookup), 0));
+
 -- Columns of a view are only ever added, at its end (docs/ledger.md).
 DROP VIEW v_flow;
 CREATE VIEW v_flow AS

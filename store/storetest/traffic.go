@@ -1,4 +1,4 @@
-package store_test
+package storetest
 
 import (
 	"fmt"
@@ -15,42 +15,46 @@ import (
 	"github.com/netcurtain/netcurtain/policy"
 )
 
-// traffic makes entries as a household makes them: each device has its own
+// Traffic makes entries as a household makes them: each device has its own
 // circle of names, which begins somewhere among all names; some of the circle
 // very often, most hardly ever; four look-ups in ten blocked, one flow in ten
-// readable. The same seed makes the same traffic.
-type traffic struct {
+// readable, one in fifty with weak encryption. The same seed makes the same traffic.
+type Traffic struct {
+	Circle uint64           // names of one device; 0 is all
+	Level  devices.LogLevel // of every device; LogNames when made by New
+	Tag    string           // is in every name
+
 	rng     *rand.Rand
 	zipf    *rand.Zipf
 	devices int
 	names   uint64
-	circle  uint64 // names of one device; 0 is all
-	level   devices.LogLevel
-	tag     string // is in every name
 }
 
-func newTraffic(seed uint64, devices int, names uint64) *traffic {
+// New is the traffic of so many devices that know so many names together.
+func New(seed uint64, count int, names uint64) *Traffic {
 	rng := rand.New(rand.NewPCG(seed, seed))
-	return &traffic{rng: rng, zipf: rand.NewZipf(rng, 1.2, 4, names-1), devices: devices, names: names, level: 1 /* names */, tag: "site"}
+	return &Traffic{rng: rng, zipf: rand.NewZipf(rng, 1.2, 4, names-1), devices: count, names: names, Level: devices.LogNames, Tag: "site"}
 }
 
-func deviceID(i int) devices.ID {
+// DeviceID is the i-th device's.
+func DeviceID(i int) devices.ID {
 	return devices.ID(fmt.Sprintf("02:00:5e:20:%02x:%02x", i>>8&0xff, i&0xff))
 }
 
-// entry is one look-up (five times in six) or flow at the given time.
-func (g *traffic) entry(at time.Time) journal.Entry {
-	return g.entryOf(deviceID(g.rng.IntN(g.devices)), at)
+// Entry is one look-up (five times in six) or flow at the given time.
+func (g *Traffic) Entry(at time.Time) journal.Entry {
+	return g.EntryOf(DeviceID(g.rng.IntN(g.devices)), at)
 }
 
-func (g *traffic) entryOf(device devices.ID, at time.Time) journal.Entry {
+// EntryOf is the same, of one device.
+func (g *Traffic) EntryOf(device devices.ID, at time.Time) journal.Entry {
 	n := g.zipf.Uint64()
-	if g.circle > 0 {
-		n = (n%g.circle + uint64(device[len(device)-1])*7919 + uint64(device[len(device)-2])*104729) % g.names
+	if g.Circle > 0 {
+		n = (n%g.Circle + uint64(device[len(device)-1])*7919 + uint64(device[len(device)-2])*104729) % g.names
 	}
-	name := fmt.Sprintf("n%d.%s%d.example", n, g.tag, n%97)
-	dest := atlas.Destination{Organisation: fmt.Sprintf("%s org %d", g.tag, n%41), Purpose: atlas.PurposeTelemetry, Country: "US"}
-	e := journal.Entry{At: at, Device: device, Log: g.level}
+	name := fmt.Sprintf("n%d.%s%d.example", n, g.Tag, n%97)
+	dest := atlas.Destination{Organisation: fmt.Sprintf("%s org %d", g.Tag, n%41), Purpose: atlas.PurposeTelemetry, Country: "US"}
+	e := journal.Entry{At: at, Device: device, Log: g.Level}
 	verdict := policy.Verdict{}
 	if n%10 < 4 {
 		verdict = policy.Verdict{Action: policy.Block, Reason: policy.ReasonList, Rule: "||" + name + "^", List: "starter"}
@@ -68,6 +72,9 @@ func (g *traffic) entryOf(device devices.ID, at time.Time) journal.Entry {
 		},
 		Seen:        dissect.Result{App: "tls", Protection: flow.Encrypted, Reason: "a TLS 1.3 handshake was seen", TLS: &dissect.TLS{Version: "1.3"}},
 		Destination: dest,
+	}
+	if n%50 == 9 {
+		f.Seen.TLS = &dissect.TLS{Version: "1.0", Cipher: 0x0005, Weak: []string{"its version (1.0) is outdated", "the cipher is RC4"}}
 	}
 	if n%10 == 7 {
 		f.Seen = dissect.Result{App: "http", Protection: flow.Readable, Reason: "an HTTP request was read"}
