@@ -15,21 +15,24 @@ import (
 // goroutine, reads no clock and starts nothing: the live daemon and a capture
 // file run the same code.
 type core struct {
-	cfg      Config
-	counting bool // packets are all there is: count them
-	started  time.Time
-	now      time.Time // of the thing that is being taken in
-	flows    *flow.Table[running]
-	flushed  *flow.Table[recorded] // flows that had to leave early, whose kernel counters go on
-	heard    *flow.Names           // from DNS answers
-	carried  *flow.Names           // from flows' own names, for the guard against shared addresses
-	reading  reading
-	owners   map[devices.ID]*whose
-	told     *flow.Table[time.Time] // rare events told lately, by a tuple that stands for them
-	seed     maphash.Seed           // of told's keys
-	qname    []byte
-	cut      func(Cut) bool // queues a block; false when there is no room
-	m        *metrics
+	cfg       Config
+	counting  bool // packets are all there is: count them
+	started   time.Time
+	now       time.Time // of the thing that is being taken in
+	flows     *flow.Table[running]
+	flushed   *flow.Table[recorded] // flows that had to leave early, whose kernel counters go on
+	heard     *flow.Names           // from DNS answers
+	carried   *flow.Names           // from flows' own names, for the guard against shared addresses
+	reading   reading
+	owners    map[devices.ID]*whose
+	looks     *flow.Table[looks]
+	announced *flow.Table[announced]
+	portMaps  *flow.Table[portMap]
+	told      *flow.Table[time.Time] // rare events told lately, by a tuple that stands for them
+	seed      maphash.Seed           // of told's keys
+	qname     []byte
+	cut       func(Cut) bool // queues a block; false when there is no room
+	m         *metrics
 }
 
 // running is one flow as it goes on.
@@ -37,6 +40,8 @@ type running struct {
 	flow.Flow
 	*whose
 	inbound bool // opened from outside: the device is the responder
+	mapped  bool // inbound, through a port that a device had the router open
+	toUs    bool // to the router itself: read for what it asks, and never recorded
 	proxied bool
 	settled bool // its first bytes were read, or waited for in vain
 	fins    uint8
@@ -61,15 +66,18 @@ const (
 
 func newCore(cfg Config, m *metrics) *core {
 	c := &core{
-		cfg:     cfg,
-		flushed: flow.NewTable[recorded](maxFlushed, nil),
-		heard:   flow.NewNames(cfg.Names),
-		carried: flow.NewNames(cfg.Names / 4),
-		told:    flow.NewTable[time.Time](maxTold, nil),
-		seed:    maphash.MakeSeed(),
-		cut:     func(Cut) bool { return false },
-		owners:  make(map[devices.ID]*whose),
-		m:       m,
+		cfg:       cfg,
+		flushed:   flow.NewTable[recorded](maxFlushed, nil),
+		heard:     flow.NewNames(cfg.Names),
+		carried:   flow.NewNames(cfg.Names / 4),
+		looks:     flow.NewTable[looks](maxLooks, nil),
+		announced: flow.NewTable[announced](maxAnnounced, nil),
+		portMaps:  flow.NewTable[portMap](maxPortMaps, nil),
+		told:      flow.NewTable[time.Time](maxTold, nil),
+		seed:      maphash.MakeSeed(),
+		cut:       func(Cut) bool { return false },
+		owners:    make(map[devices.ID]*whose),
+		m:         m,
 	}
 	c.flows = flow.NewTable(cfg.Flows, func(_ flow.Tuple, s *running) {
 		m.evicted.Inc()
@@ -231,8 +239,11 @@ func (c *core) add(t flow.Tuple, e *flow.Event, p *flow.Packet) *running {
 	if e != nil && !e.Start.IsZero() {
 		s.First = e.Start
 	}
-	c.name(s)
-	c.decide(s)
+	s.mapped = c.portMapped(s)
+	if s.toUs = !c.counting && !inbound && c.cfg.Own(t.DstAddr()); !s.toUs {
+		c.name(s)
+		c.decide(s)
+	}
 	return s
 }
 
@@ -257,7 +268,11 @@ func (c *core) read(s *running, dir flow.Dir, p *flow.Packet) {
 		}
 		c.reading.begin(c.flows, s, c.now)
 	}
+	known := len(s.conv.Media())
 	s.conv.Feed(dir, p)
+	if media := s.conv.Media(); len(media) > known { // before the flows that it announces
+		c.announce(s, media)
+	}
 	if s.conv.Done() {
 		c.settle(s)
 	}
@@ -272,7 +287,11 @@ func (c *core) settle(s *running) {
 	s.conv.Close()
 	s.seen = s.conv.Result()
 	c.reading.drop(s)
+	c.judge(s)
 	c.conclude(s)
+	if s.toUs { // one talk asks for several ports, and asks again before their time is over
+		s.settled, s.seen = false, dissect.Result{}
+	}
 }
 
 // carry takes in what the proxy saw of a connection that it carries.

@@ -20,7 +20,7 @@ import (
 // decided there.
 func (c *core) decide(s *running) {
 	far, inbound := s.far()
-	if c.cfg.Decide == nil || inbound || s.proxied || c.isInside(far.Addr()) {
+	if c.cfg.Decide == nil || inbound || s.proxied || s.toUs || c.isInside(far.Addr()) {
 		return
 	}
 	s.verdict = nil
@@ -58,7 +58,7 @@ func (c *core) reconsider() {
 	}
 	for _, s := range c.flows.All() {
 		far, inbound := s.far()
-		if inbound || s.proxied || c.isInside(far.Addr()) {
+		if inbound || s.proxied || s.toUs || c.isInside(far.Addr()) {
 			continue
 		}
 		if v := c.cfg.Decide.Decide(c.query(s, s.Name)); v != s.decided() {
@@ -107,6 +107,10 @@ const retell = 10 * time.Minute
 // round the house's resolver.
 func (c *core) rare(s *running) {
 	if s.inbound {
+		return
+	}
+	c.mapPort(s)
+	if s.toUs {
 		return
 	}
 	far, _ := s.far()

@@ -41,7 +41,7 @@ func (c *core) record(s *running) {
 	if s.NameSource == flow.NameFromAddress {
 		c.name(s) // the answer may have come late
 	}
-	if s.log == devices.LogNone {
+	if s.log == devices.LogNone || s.toUs {
 		return
 	}
 	if s.base == s.Counters && (s.parts > 0 || s.base != (flow.Counters{}) && !s.proxied) {
@@ -67,6 +67,9 @@ const maxParts = 512
 // part records what a running flow did since it was last recorded, and reports
 // whether there was anything.
 func (c *core) part(s *running) bool {
+	if s.toUs {
+		return false
+	}
 	known := s.settled || s.conv == nil && c.now.Sub(s.First) > c.cfg.Deadline
 	if known && s.parts == 0 && s.turnedAway() {
 		c.record(s)
@@ -92,12 +95,14 @@ func (s *running) turnedAway() bool {
 func (c *core) entry(s *running) journal.Entry {
 	f := &journal.Flow{
 		Flow: s.Flow, Seen: s.seen, Destination: c.describe(s), Verdict: s.decided(),
-		Proxied: s.proxied, Inbound: s.inbound, Part: int(s.parts),
+		Proxied: s.proxied, Inbound: s.inbound, PortMapped: s.mapped, Part: int(s.parts),
 	}
 	f.Counters.Orig = less(f.Counters.Orig, s.base.Orig)
 	f.Counters.Reply = less(f.Counters.Reply, s.base.Reply)
 	if s.conv != nil {
-		f.Seen = s.conv.Result()
+		if f.Seen = s.conv.Result(); f.Seen.Guessed {
+			f.Seen = (&looks{}).believe(f.Seen) // it will be counted when it is settled
+		}
 	}
 	return journal.Entry{At: c.now, Device: s.device, Log: s.log, Flow: f}
 }

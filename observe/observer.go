@@ -256,7 +256,7 @@ func (o *Observer) Live(ctx context.Context) ([]journal.Entry, error) {
 func (c *core) live() []journal.Entry {
 	all := make([]journal.Entry, 0, c.flows.Len())
 	for _, s := range c.flows.All() {
-		if s.log != devices.LogNone {
+		if s.log != devices.LogNone && !s.toUs {
 			all = append(all, c.entry(s))
 		}
 	}

@@ -28,7 +28,6 @@ func readPortMapping(v *view, r *Result) state {
 	if !v.port(5351) || len(b) < 2 || b[0] != 0 && b[0] != 2 || b[1]&0x7f > 3 {
 		return no
 	}
-	const answer = 0x80
 	if b[0] == 2 {
 		r.App = "pcp"
 		r.PortMap = pcpMap(b)
@@ -38,10 +37,10 @@ func readPortMapping(v *view, r *Result) state {
 	}
 	if r.PortMap == nil {
 		r.harmless("asks the router for its outer address")
-		return finalIf(b[1]&answer != 0)
+		return yes
 	}
 	r.readable("asks the router to open a port to the outside")
-	return finalIf(b[1]&answer != 0)
+	return final
 }
 
 // natpmpMap reads a mapping request or its answer (RFC 6886 §3.3), which has a

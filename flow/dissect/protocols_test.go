@@ -177,7 +177,7 @@ func TestProtocols(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			got := talk(tc.proto, tc.port, tc.lines...)
-			if d := cmp.Diff(tc.want, got, cmpopts.IgnoreFields(Result{}, "Reason", "TLS", "Exposure")); d != "" {
+			if d := cmp.Diff(tc.want, got, cmpopts.IgnoreFields(Result{}, "Reason", "Guessed", "TLS", "Exposure")); d != "" {
 				t.Errorf("-want +got\n%s%s", d, got.Reason)
 			}
 			if got.Reason == "" {

@@ -116,7 +116,7 @@ func TestMoreProtocols(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			got := talk(tc.proto, tc.port, tc.lines...)
-			if d := cmp.Diff(tc.want, got, cmpopts.IgnoreFields(Result{}, "Reason", "TLS", "Exposure")); d != "" {
+			if d := cmp.Diff(tc.want, got, cmpopts.IgnoreFields(Result{}, "Reason", "Guessed", "TLS", "Exposure")); d != "" {
 				t.Errorf("-want +got\n%s%s", d, got.Reason)
 			}
 			if strings.Contains(tc.name, "dtls hello in") && got.TLS.Version != "1.3" {

@@ -9,6 +9,7 @@ type Result struct {
 	NameFrom   string          // "sni", "host", "qname", "dhcp" or ""
 	Protection flow.Protection // zero: Can't tell
 	Reason     string          // why, in plain words for a person
+	Guessed    bool            // an unknown protocol, judged by how its bytes look: to be believed of several flows
 	Harmless   bool            // clear, but of no concern: NTP, OCSP, connectivity checks, LAN discovery
 	TLS        *TLS            // set for TLS, QUIC and DTLS
 	// Credentials says which kind of credential travelled readable ("http-basic",

@@ -20,8 +20,10 @@ func unknown(up, down []byte, sizes [2]int) Result {
 	switch {
 	case sizes[0]+sizes[1] == 0:
 		r.cannotTell("no content was seen")
+		return r
 	case len(up) < statMin && len(down) < statMin:
 		r.cannotTell("an unknown protocol, and too few bytes to judge")
+		return r
 	case a == looksText || b == looksText:
 		r.readable("an unknown protocol that sends text")
 	case a == looksMedia || b == looksMedia:
@@ -33,6 +35,7 @@ func unknown(up, down []byte, sizes [2]int) Result {
 	default:
 		r.cannotTell("an unknown binary protocol")
 	}
+	r.Guessed = true
 	return r
 }
 
