@@ -82,29 +82,66 @@ func BenchmarkNewFlow(b *testing.B) {
 	}
 }
 
-// BenchmarkRunningFlows reports what 20,000 running, named flows hold in memory.
-// The bound of the whole is 12 MB.
+// BenchmarkRunningFlows reports what 20,000 running, named flows hold in memory: of
+// each kind alone, and of all in turn. The bound of the whole is 12 MB.
 func BenchmarkRunningFlows(b *testing.B) {
 	const flows = 20_000
-	req := request("www.some-longer-name.example")
-	for b.Loop() {
-		var before, after runtime.MemStats
-		runtime.GC()
-		runtime.ReadMemStats(&before)
-		c := budgetCore(b, house())
-		for i := range flows {
-			t := flow.NewTuple(flow.TCP, netip.AddrPortFrom(netip.MustParseAddr("192.168.1.10"), uint16(i)),
-				netip.AddrPortFrom(netip.AddrFrom4([4]byte{203, 0, 113, byte(i % 50)}), 80))
-			e := flow.Event{Kind: flow.New, ID: uint32(i + 1), Tuple: t}
-			c.event(&e)
-			c.packet(&flow.Packet{MAC: macTV, Tuple: t, Flags: flow.ACK, Length: 1500, Payload: req})
-			c.packet(&flow.Packet{Tuple: t.Reverse(), Flags: flow.ACK, Length: 1500, Payload: answer()})
-		}
-		runtime.GC()
-		runtime.ReadMemStats(&after)
-		b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/1e6, "MB")
-		b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/flows, "octets/flow")
-		runtime.KeepAlive(c)
+	for name, kinds := range kindsOfFlows(b) {
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				var before, after runtime.MemStats
+				runtime.GC()
+				runtime.ReadMemStats(&before)
+				c := budgetCore(b, house())
+				for i := range flows {
+					begin(c, kinds[i%len(kinds)], i)
+				}
+				c.sweep()
+				runtime.GC()
+				runtime.ReadMemStats(&after)
+				if c.flows.Len() != flows {
+					b.Fatalf("%d flows run", c.flows.Len())
+				}
+				b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/1e6, "MB")
+				b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/flows, "octets/flow")
+				runtime.KeepAlive(c)
+			}
+		})
+	}
+}
+
+// aKind is what the two sides of a kind of flow say first.
+type aKind struct {
+	proto    flow.Proto
+	port     uint16
+	up, down []byte
+}
+
+// kindsOfFlows are the kinds that homes speak most.
+func kindsOfFlows(tb testing.TB) map[string][]aKind {
+	hello, choice := tlsFlight(tb)
+	tls := aKind{flow.TCP, 443, hello, choice}
+	http := aKind{flow.TCP, 80, request("www.some-longer-name.example"), answer()}
+	quic := aKind{flow.UDP, 443, quicInitial(tb), nil}
+	dns := aKind{flow.UDP, 53, dnsQuery("www.some-longer-name.example"), nil}
+	unread := aKind{flow.TCP, 8883, nil, nil} // known by connection tracking alone
+	return map[string][]aKind{
+		"TLS": {tls}, "HTTP": {http}, "QUIC": {quic}, "DNS": {dns}, "mixed": {tls, quic, http, dns, tls, unread},
+	}
+}
+
+// begin takes in the beginning of the i-th flow.
+func begin(c *core, k aKind, i int) {
+	t := flow.NewTuple(k.proto, netip.AddrPortFrom(netip.MustParseAddr("192.168.1.10"), uint16(i)),
+		netip.AddrPortFrom(netip.AddrFrom4([4]byte{203, 0, 113, byte(i % 50)}), k.port))
+	t.Src[15] = byte(10 + 10*(i>>16)) // more flows than one address has ports
+	e := flow.Event{Kind: flow.New, ID: uint32(i + 1), Tuple: t}
+	c.event(&e)
+	if k.up != nil {
+		c.packet(&flow.Packet{MAC: macTV, Tuple: t, Seq: 1, Flags: flow.ACK, Length: 40 + len(k.up), Payload: k.up})
+	}
+	if k.down != nil {
+		c.packet(&flow.Packet{Tuple: t.Reverse(), Seq: 1, Flags: flow.ACK, Length: 40 + len(k.down), Payload: k.down})
 	}
 }
 

@@ -25,6 +25,7 @@ type core struct {
 	carried   *flow.Names           // from flows' own names, for the guard against shared addresses
 	reading   reading
 	owners    map[devices.ID]*whose
+	facts     facts
 	looks     *flow.Table[looks]
 	announced *flow.Table[announced]
 	portMaps  *flow.Table[portMap]
@@ -77,6 +78,7 @@ func newCore(cfg Config, m *metrics) *core {
 		seed:      maphash.MakeSeed(),
 		cut:       func(Cut) bool { return false },
 		owners:    make(map[devices.ID]*whose),
+		facts:     make(facts),
 		m:         m,
 	}
 	c.flows = flow.NewTable(cfg.Flows, func(_ flow.Tuple, s *running) {
@@ -286,6 +288,7 @@ func (c *core) settle(s *running) {
 	}
 	s.conv.Close()
 	s.seen = s.conv.Result()
+	s.seen.TLS = c.facts.share(s.seen.TLS)
 	c.reading.drop(s)
 	c.judge(s)
 	c.conclude(s)
