@@ -130,11 +130,17 @@ func kindsOfFlows(tb testing.TB) map[string][]aKind {
 	}
 }
 
-// begin takes in the beginning of the i-th flow.
-func begin(c *core, k aKind, i int) {
+// tupleOf is the i-th flow, if it is of kind k.
+func tupleOf(k aKind, i int) flow.Tuple {
 	t := flow.NewTuple(k.proto, netip.AddrPortFrom(netip.MustParseAddr("192.168.1.10"), uint16(i)),
 		netip.AddrPortFrom(netip.AddrFrom4([4]byte{203, 0, 113, byte(i % 50)}), k.port))
 	t.Src[15] = byte(10 + 10*(i>>16)) // more flows than one address has ports
+	return t
+}
+
+// begin takes in the beginning of the i-th flow.
+func begin(c *core, k aKind, i int) {
+	t := tupleOf(k, i)
 	e := flow.Event{Kind: flow.New, ID: uint32(i + 1), Tuple: t}
 	c.event(&e)
 	if k.up != nil {

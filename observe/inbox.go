@@ -15,8 +15,8 @@ import (
 const (
 	maxEvents  = 8192
 	maxUpdates = maxEvents / 2
-	maxPackets = 2048
-	maxPayload = 2 << 20 // bytes of payload that wait, all packets together
+	maxPackets = 4096
+	maxPayload = 4 << 20 // bytes of payload that wait, all packets together
 	maxLearned = 2048
 	maxCarried = 1024
 	keepEvents = 512 // a batch that grew beyond this is given back once it was taken in
@@ -52,10 +52,12 @@ type inbox struct {
 	wake    chan struct{} // one token says that there is something
 }
 
-// put runs add under the lock and reports what it says: whether there was room.
-func (i *inbox) put(add func(*batch) bool) bool {
+// put runs add under the lock and reports what it says, whether there was room, and
+// whether half of it is taken.
+func (i *inbox) put(add func(*batch) bool) (ok, crowded bool) {
 	i.mu.Lock()
-	ok := add(&i.in)
+	ok = add(&i.in)
+	crowded = len(i.in.packets) > maxPackets/2 || len(i.in.payload) > maxPayload/2 || len(i.in.events) > maxEvents/2
 	i.mu.Unlock()
 	if ok {
 		select {
@@ -63,7 +65,7 @@ func (i *inbox) put(add func(*batch) bool) bool {
 		default:
 		}
 	}
-	return ok
+	return ok, crowded
 }
 
 // take exchanges what came in for an emptied batch.

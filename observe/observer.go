@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/netip"
+	"runtime"
 	"slices"
 	"time"
 
@@ -67,7 +68,7 @@ func New(cfg Config) (*Observer, error) {
 
 // Event takes in what connection tracking says. It never blocks.
 func (o *Observer) Event(e flow.Event) {
-	o.count("event", o.inbox.put(func(b *batch) bool {
+	o.count("event", o.put(func(b *batch) bool {
 		if len(b.events) >= maxEvents || e.Kind == flow.Update && o.inbox.updates >= maxUpdates {
 			return false
 		}
@@ -82,7 +83,7 @@ func (o *Observer) Event(e flow.Event) {
 // Packet takes in one of a flow's first packets, whose payload it copies. It
 // never blocks.
 func (o *Observer) Packet(p flow.Packet) {
-	o.count("packet", o.inbox.put(func(b *batch) bool {
+	o.count("packet", o.put(func(b *batch) bool {
 		from := len(b.payload)
 		if len(b.packets) >= maxPackets || from+len(p.Payload) > maxPayload {
 			return false
@@ -96,7 +97,7 @@ func (o *Observer) Packet(p flow.Packet) {
 
 // Learn notes that device was told addr for name. It never blocks.
 func (o *Observer) Learn(device devices.ID, name dnsname.Name, addr netip.Addr, ttl time.Duration) {
-	o.count("name", o.inbox.put(func(b *batch) bool {
+	o.count("name", o.put(func(b *batch) bool {
 		if len(b.learned) >= maxLearned {
 			return false
 		}
@@ -107,13 +108,23 @@ func (o *Observer) Learn(device devices.ID, name dnsname.Name, addr netip.Addr, 
 
 // Proxied takes in what the proxy saw of a connection. It never blocks.
 func (o *Observer) Proxied(c Carried) {
-	o.count("carried", o.inbox.put(func(b *batch) bool {
+	o.count("carried", o.put(func(b *batch) bool {
 		if len(b.carried) >= maxCarried {
 			return false
 		}
 		b.carried = append(b.carried, c)
 		return true
 	}))
+}
+
+// put lets the owner of the table go first when much waits for it: on one core
+// whoever reads from the kernel would else fill the queue within its turn.
+func (o *Observer) put(add func(*batch) bool) bool {
+	ok, crowded := o.inbox.put(add)
+	if crowded {
+		runtime.Gosched()
+	}
+	return ok
 }
 
 func (o *Observer) count(queue string, ok bool) {

@@ -548,7 +548,11 @@ func values(t *testing.T, reg *prometheus.Registry, name string) map[string]floa
 			continue
 		}
 		for _, m := range f.GetMetric() {
-			out[m.GetLabel()[0].GetValue()] = m.GetCounter().GetValue()
+			label := ""
+			if l := m.GetLabel(); len(l) > 0 {
+				label = l[0].GetValue()
+			}
+			out[label] = m.GetCounter().GetValue()
 		}
 	}
 	return out

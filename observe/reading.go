@@ -7,10 +7,11 @@ import (
 	"github.com/netcurtain/netcurtain/flow/dissect"
 )
 
-// reading keeps the conversations that are open: how many, since when, and some
-// used ones to be used again.
+// reading keeps the conversations that are open: how many, how much they hold,
+// since when, and some used ones to be used again.
 type reading struct {
 	open   int
+	held   int // octets of buffers
 	serial uint32
 	queue  []opened // oldest first; entries whose conversation is over are passed over
 	spare  []*dissect.Conversation
@@ -22,8 +23,13 @@ type opened struct {
 	at     time.Time
 }
 
-// maxSpare bounds the used conversations that are kept for another flow.
-const maxSpare = 32
+const (
+	// maxSpare bounds the used conversations that are kept for another flow.
+	maxSpare = 32
+	// maxHeld bounds the buffers of all open conversations together: about two
+	// thousand hellos that came by half, or some hundred flows that try to fill theirs.
+	maxHeld = 4 << 20
+)
 
 // begin gives s a conversation.
 func (r *reading) begin(t *flow.Table[running], s *running, now time.Time) {
@@ -35,6 +41,7 @@ func (r *reading) begin(t *flow.Table[running], s *running, now time.Time) {
 		s.conv = dissect.New(s.Tuple.Proto, s.Tuple.DstPort)
 	}
 	r.open++
+	r.held += s.conv.Held() // what it kept of its last flow
 	r.serial++
 	s.serial = r.serial
 	if len(r.queue) >= 2*r.open+maxSpare {
@@ -48,6 +55,7 @@ func (r *reading) drop(s *running) {
 	if s.conv == nil {
 		return
 	}
+	r.held -= s.conv.Held()
 	if len(r.spare) < maxSpare {
 		r.spare = append(r.spare, s.conv)
 	}

@@ -274,7 +274,7 @@ func (d *daemon) report(ctx context.Context) api.Health {
 
 // isLoss reports whether a metric counts what was lost.
 func isLoss(name string) bool {
-	for _, suffix := range []string{"_dropped_total", "_gaps_total", "_overflows_total", "_lost_total"} {
+	for _, suffix := range []string{"_dropped_total", "_dropped_messages_total", "_gaps_total", "_overflows_total", "_lost_total"} {
 		if len(name) > len(suffix) && name[len(name)-len(suffix):] == suffix {
 			return true
 		}

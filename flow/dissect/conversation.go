@@ -65,6 +65,20 @@ func (c *Conversation) Close() {
 	c.finish(c.Result())
 }
 
+// Held is how many octets of buffers the conversation holds for what it has not
+// read to its end.
+func (c *Conversation) Held() int {
+	const keys = 1 << 10 // of one connection of QUIC, about
+	n := cap(c.dir[0].held.buf) + cap(c.dir[1].held.buf)
+	if q := c.quic; q != nil {
+		n += keys + cap(q.plain) + cap(q.crypto.buf)
+	}
+	if d := c.dtls; d != nil {
+		n += cap(d.client.msg.buf) + cap(d.server.msg.buf)
+	}
+	return n
+}
+
 // Done reports that nothing more will be learned: further packets are ignored.
 func (c *Conversation) Done() bool { return c.state == final }
 
