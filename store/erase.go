@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"os"
 
@@ -24,9 +25,64 @@ func (s *Store) Erase(ctx context.Context, device devices.ID) (rows int64, err e
 }
 
 // EraseAll does what Erase does, for every device and the house itself. Choices,
-// rules and known devices stay here, too.
+// rules and known devices stay here, too. It begins both files anew, which works
+// where nothing else does: on a file system that is full to the last byte.
 func (s *Store) EraseAll(ctx context.Context) (rows int64, err error) {
-	return s.erase(ctx, erasure{all: true})
+	err = s.asWriter(ctx, func() error {
+		ctx := context.WithoutCancel(ctx) // once begun, it is finished
+		s.drain()
+		rows = s.ledger.discard(erasure{all: true}) + s.ledger.count(ctx)
+		// The memory first: what it keeps would come back with the new ledger.
+		if s.memory != nil {
+			rows += s.memory.count(ctx)
+			if err := s.eraseMemory(ctx); err != nil {
+				return fmt.Errorf("memory: %w", err)
+			}
+		}
+		if err := s.exchange(ctx, func() error { return wipeAll(s.cfg.LedgerPath) }); err != nil {
+			return fmt.Errorf("ledger: %w", err)
+		}
+		return removeQuarantined(s.cfg.LedgerPath)
+	})
+	if err == nil {
+		err = s.eraseAudit(context.WithoutCancel(ctx), "", true)
+	}
+	if err != nil {
+		return rows, fmt.Errorf("erasing: %w", err)
+	}
+	return rows, nil
+}
+
+func (s *Store) eraseMemory(ctx context.Context) error {
+	// Neither a corrupt file nor a full disk need close well.
+	s.memory.db.Close()
+	if err := errors.Join(wipeAll(s.cfg.MemoryPath), removeQuarantined(s.cfg.MemoryPath)); err != nil {
+		return err
+	}
+	m, err := openMemory(ctx, s.cfg)
+	if err != nil {
+		return err
+	}
+	s.memory = m
+	return nil
+}
+
+// count is how many rows of what devices did there are, sums included; 0 when
+// that cannot be read.
+func (l *ledger) count(ctx context.Context) int64 {
+	return countIn(ctx, l.db, "flow", "lookup", "hour", "unsaved", "event")
+}
+
+func (m *memory) count(ctx context.Context) int64 { return countIn(ctx, m.db, "day", "event") }
+
+func countIn(ctx context.Context, db *sql.DB, tables ...string) (sum int64) {
+	for _, t := range tables {
+		var n int64
+		if db.QueryRowContext(ctx, "SELECT count(*) FROM "+t).Scan(&n) == nil {
+			sum += n
+		}
+	}
+	return sum
 }
 
 // Forget removes what was written about a device beyond counts, as thoroughly
@@ -39,7 +95,7 @@ func (s *Store) Forget(ctx context.Context, device devices.ID) (rows int64, err 
 // erasure says whose traces go, and which.
 type erasure struct {
 	device devices.ID
-	all    bool // of every device, and of the house
+	all    bool // of every device, and of the house: of what waits to be written
 	counts bool // the counts stay
 }
 
@@ -48,11 +104,13 @@ func (s *Store) erase(ctx context.Context, x erasure) (rows int64, err error) {
 		ctx := context.WithoutCancel(ctx) // once begun, it is finished
 		s.drain()
 		rows += s.ledger.discard(x)
-		n, err := s.ledger.erase(ctx, x)
-		rows += n
-		if err == nil {
-			err = s.scrub(ctx)
+		n, err := s.eraseLedger(ctx, x)
+		if isFull(err) { // the oldest hours give their room
+			if err = s.makeRoom(ctx); err == nil {
+				n, err = s.eraseLedger(ctx, x)
+			}
 		}
+		rows += n
 		if err != nil {
 			return fmt.Errorf("ledger: %w", err)
 		}
@@ -69,12 +127,19 @@ func (s *Store) erase(ctx context.Context, x erasure) (rows int64, err error) {
 		return removeQuarantined(s.cfg.LedgerPath)
 	})
 	if err == nil && !x.counts {
-		err = s.eraseAudit(context.WithoutCancel(ctx), x.device, x.all)
+		err = s.eraseAudit(context.WithoutCancel(ctx), x.device, false)
 	}
 	if err != nil {
 		return rows, fmt.Errorf("erasing: %w", err)
 	}
 	return rows, nil
+}
+
+func (s *Store) eraseLedger(ctx context.Context, x erasure) (rows int64, err error) {
+	if rows, err = s.ledger.erase(ctx, x); err == nil {
+		err = s.scrub(ctx)
+	}
+	return rows, err
 }
 
 // discard takes entries out of the batch, or their names, and says how many went.
@@ -103,7 +168,7 @@ type step struct {
 
 func (x erasure) run(ctx context.Context, tx *sql.Tx, steps []step) (rows int64, err error) {
 	for _, s := range steps {
-		done, err := tx.ExecContext(ctx, s.query, string(x.device), x.all)
+		done, err := tx.ExecContext(ctx, s.query, string(x.device))
 		if err != nil {
 			return rows, err
 		}
@@ -126,7 +191,7 @@ var forgetEvents = []step{
 }
 
 func (l *ledger) erase(ctx context.Context, x erasure) (rows int64, err error) {
-	const whose = "(?2 OR device = (SELECT id FROM device WHERE device = ?1))"
+	const whose = "device = (SELECT id FROM device WHERE device = ?1)"
 	steps := []step{
 		{"DELETE FROM flow WHERE " + whose, true},
 		{"DELETE FROM lookup WHERE " + whose, true},
@@ -144,8 +209,8 @@ func (l *ledger) erase(ctx context.Context, x erasure) (rows int64, err error) {
 		steps = append(steps,
 			step{"DELETE FROM hour WHERE " + whose, true},
 			step{"DELETE FROM tally WHERE " + whose, false},
-			step{"DELETE FROM unsaved WHERE ?2 OR device = ?1", true},
-			step{"DELETE FROM event WHERE ?2 OR device = ?1 OR ?1 != '' AND instr(text, ?1)", true})
+			step{"DELETE FROM unsaved WHERE device = ?1", true},
+			step{"DELETE FROM event WHERE device = ?1 OR ?1 != '' AND instr(text, ?1)", true})
 	}
 	err = inTx(ctx, l.db, func(tx *sql.Tx) error {
 		rows, err = x.run(ctx, tx, steps)
@@ -169,17 +234,25 @@ func (s *Store) scrub(ctx context.Context) error {
 		return fmt.Errorf("rewriting the file, which needs its size in free space for a moment: %w", err)
 	}
 	return s.exchange(ctx, func() error {
+		old, err := os.OpenFile(path, os.O_WRONLY, 0)
+		if err != nil {
+			return err
+		}
+		defer old.Close()
 		for _, p := range companions(path)[1:] {
-			if err := removeIfThere(p); err != nil {
+			if err := errors.Join(wipe(p), removeIfThere(p)); err != nil {
 				return err
 			}
 		}
-		return os.Rename(clean, path)
+		if err := os.Rename(clean, path); err != nil {
+			return err
+		}
+		return zero(old) // only now: until then it was the ledger
 	})
 }
 
 func (m *memory) erase(ctx context.Context, x erasure) (rows int64, err error) {
-	const whose = "(?2 OR device = (SELECT id FROM device WHERE device = ?1))"
+	const whose = "device = (SELECT id FROM device WHERE device = ?1)"
 	var steps []step
 	if x.counts {
 		const none = "(SELECT id FROM organisation WHERE name = '')"
@@ -192,7 +265,7 @@ func (m *memory) erase(ctx context.Context, x erasure) (rows int64, err error) {
 	} else {
 		steps = []step{
 			{"DELETE FROM day WHERE " + whose, true},
-			{"DELETE FROM event WHERE ?2 OR device = ?1 OR ?1 != '' AND instr(text, ?1)", true},
+			{"DELETE FROM event WHERE device = ?1 OR ?1 != '' AND instr(text, ?1)", true},
 		}
 	}
 	err = inTx(ctx, m.db, func(tx *sql.Tx) error {

@@ -131,6 +131,43 @@ func removeAll(path string) error {
 	return errors.Join(errs...)
 }
 
+// wipeAll overwrites a database and its companions with zeros and removes them,
+// which needs no room on a file system that is full.
+func wipeAll(path string) error {
+	var errs []error
+	for _, p := range companions(path) {
+		errs = append(errs, wipe(p), removeIfThere(p))
+	}
+	return errors.Join(errs...)
+}
+
+func wipe(path string) error {
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return zero(f)
+}
+
+// zero overwrites what a file holds.
+func zero(f *os.File) error {
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	zeros := make([]byte, 64<<10)
+	for left := info.Size(); left > 0; left -= int64(len(zeros)) {
+		if _, err := f.Write(zeros[:min(left, int64(len(zeros)))]); err != nil {
+			return nil // a file with holes on a full disk: removing it is what can be done
+		}
+	}
+	return f.Sync()
+}
+
 // script is one step of a schema.
 type script struct{ name, text string }
 
@@ -217,6 +254,12 @@ func isCorrupt(err error) bool {
 func isFull(err error) bool {
 	var e sqlite3.Error
 	return errors.As(err, &e) && e.Code == sqlite3.ErrFull
+}
+
+// isBusy reports whether err says that another program holds the file.
+func isBusy(err error) bool {
+	var e sqlite3.Error
+	return errors.As(err, &e) && (e.Code == sqlite3.ErrBusy || e.Code == sqlite3.ErrLocked)
 }
 
 // companions are the files that SQLite keeps beside a database.

@@ -256,11 +256,21 @@ func (l *ledger) add(e journal.Entry) {
 	}
 }
 
+// touch writes as little as can be written.
+func (l *ledger) touch(ctx context.Context) error {
+	_, err := l.db.ExecContext(ctx, "UPDATE meta SET value = value WHERE key = 'generation'")
+	return err
+}
+
 // flush writes the batch in one transaction. Written or not, the batch is
-// empty afterwards: memory is bounded, and a row that breaks the file today breaks it tomorrow.
+// empty afterwards: memory is bounded, and a row that breaks the file today breaks
+// it tomorrow. Only while somebody else holds the file it waits for the next time.
 func (l *ledger) flush(ctx context.Context) (rows, lost int, err error) {
 	batch := l.batch
 	defer func() {
+		if isBusy(err) {
+			return
+		}
 		clear(batch) // let go of the entries
 		l.batch = batch[:0]
 	}()
@@ -284,7 +294,10 @@ func (l *ledger) flush(ctx context.Context) (rows, lost int, err error) {
 	if err != nil {
 		l.lastID, l.lead = lastID, lead
 		l.forget()
-		return 0, len(batch), fmt.Errorf("writing %d rows: %w", len(batch), err)
+		if lost = len(batch); isBusy(err) {
+			lost = 0
+		}
+		return 0, lost, fmt.Errorf("writing %d rows: %w", len(batch), err)
 	}
 	return len(batch), 0, nil
 }

@@ -26,6 +26,10 @@ type Config struct {
 	MemoryBytes int64         // what memory.db may take; default 4 MB
 	FlushEvery  time.Duration // how long rows may wait in memory; default 10 s
 
+	// Health, when set, is told when the ledger cannot be written any more, with why,
+	// and with nil when it can again; from the one writer, and it must not block.
+	Health func(error)
+
 	Now        func() time.Time      // default time.Now; its location says when a day begins
 	Logger     *slog.Logger          // default: silent
 	Registerer prometheus.Registerer // nil: no metrics
@@ -55,6 +59,9 @@ const (
 	stopTimeout = 10 * time.Second // for the last batch
 
 	complainEvery = 10 * time.Minute
+
+	// maxHeld is how many rows wait for a ledger that somebody else holds.
+	maxHeld = 8 * batchRows
 )
 
 // Store is the three files. Choices can be made as soon as it is open; the
@@ -84,6 +91,7 @@ type Store struct {
 	lost      bool // the ledger is closed and could not be opened again
 
 	complained time.Time // when report last wrote to the log
+	failing    bool      // the ledger could not be written when that was last tried
 }
 
 // job is work for the writer.
@@ -176,12 +184,17 @@ func (s *Store) Close() error {
 // bytes, and the memory up to date. When ctx ends it writes what is left and
 // returns nil. A batch that cannot be written is lost and counted; the house goes on.
 func (s *Store) Run(ctx context.Context, sub *journal.Subscription) error {
+	// Not in one select with ctx: who ends it already still gets written what is there.
 	select {
 	case s.writer <- struct{}{}:
-		defer func() { <-s.writer }()
-	case <-ctx.Done():
-		return nil
+	default:
+		select {
+		case s.writer <- struct{}{}:
+		case <-ctx.Done():
+			return nil
+		}
 	}
+	defer func() { <-s.writer }()
 	s.source = sub.C
 	defer func() { s.source = nil }()
 	flush := time.NewTicker(s.cfg.FlushEvery)
@@ -195,12 +208,17 @@ func (s *Store) Run(ctx context.Context, sub *journal.Subscription) error {
 				s.source = nil // closed: nothing more will come
 				break
 			}
+			if len(s.ledger.batch) >= maxHeld {
+				s.metrics.dropped.Inc()
+				break
+			}
 			s.ledger.add(e)
-			if len(s.ledger.batch) >= batchRows {
+			if len(s.ledger.batch) >= batchRows && !s.failing {
 				s.report("batch not written", s.flush(ctx))
 			}
 		case <-flush.C:
 			s.report("batch not written", s.flush(ctx))
+			s.probe(ctx)
 		case <-tidy.C:
 			s.report("tidying not done", s.tidy(ctx))
 		case j := <-s.jobs:
@@ -285,11 +303,34 @@ func (s *Store) Remember(ctx context.Context) error {
 	return s.asWriter(ctx, func() error { return s.remember(ctx) })
 }
 
+// probe writes next to nothing where the last writing failed, so that a ledger
+// that is well again is known to be so though nothing happens in the house.
+func (s *Store) probe(ctx context.Context) {
+	if s.failing {
+		err := s.heal(ctx)
+		if err == nil {
+			err = s.ledger.touch(ctx)
+		}
+		s.tellHealth(err)
+	}
+}
+
+// tellHealth tells Config.Health when writing began to fail, or works again.
+func (s *Store) tellHealth(err error) {
+	if changed := s.failing != (err != nil); changed {
+		s.failing = err != nil
+		if s.cfg.Health != nil {
+			s.cfg.Health(err)
+		}
+	}
+}
+
 // flush writes the batch and heals what that shows to be broken.
-func (s *Store) flush(ctx context.Context) error {
+func (s *Store) flush(ctx context.Context) (err error) {
 	if len(s.ledger.batch) == 0 {
 		return nil
 	}
+	defer func() { s.tellHealth(err) }()
 	if err := s.heal(ctx); err != nil {
 		s.metrics.dropped.Add(float64(s.ledger.discard(erasure{all: true})))
 		return err

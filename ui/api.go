@@ -108,6 +108,7 @@ func (s *Server) apiRoutes() []route {
 		{"POST", "/api/v1/devices/{id}/strip", s.answer(s.postStrip)},
 		{"POST", "/api/v1/devices/{id}/kind", s.answer(s.postKind)},
 		{"POST", "/api/v1/devices/{id}/name", s.answer(s.postName)},
+		{"POST", "/api/v1/devices/{id}/forget", s.answer(s.postForget)},
 		{"POST", "/api/v1/erase", s.answer(s.postErase)},
 		{"POST", "/api/v1/switch", s.answer(s.postSwitch)},
 		{"GET", "/healthz", s.serveHealth},
@@ -714,6 +715,26 @@ func (s *Server) postErase(r *http.Request) (any, error) {
 	rows, err := s.cfg.House.Erase(r.Context(), id)
 	if err != nil {
 		return nil, fmt.Errorf("erase: %w", err)
+	}
+	return api.Erased{Rows: rows}, nil
+}
+
+func (s *Server) postForget(r *http.Request) (any, error) {
+	var body struct{}
+	if err := read(r, &body); err != nil {
+		return nil, err
+	}
+	return s.forget(r)
+}
+
+func (s *Server) forget(r *http.Request) (any, error) {
+	d, err := s.find(r.PathValue("id"))
+	if err != nil {
+		return nil, err
+	}
+	rows, err := s.cfg.House.Forget(r.Context(), d.ID)
+	if err != nil {
+		return nil, fmt.Errorf("forget %.80q: %w", d.ID, err)
 	}
 	return api.Erased{Rows: rows}, nil
 }

@@ -162,6 +162,15 @@ func newest[T any](rows []T, f journal.Filter, id func(T) int64, keep func(T) bo
 	return out[:min(len(out), cmp.Or(f.Limit, 100))]
 }
 
+func (h *house) Forget(_ context.Context, id devices.ID) (int64, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.changes++
+	h.erased = append(h.erased, id)
+	h.devices = slices.DeleteFunc(h.devices, func(d devices.Device) bool { return d.ID == id })
+	return 7, nil
+}
+
 func (h *house) Top(_ context.Context, _ time.Time, by journal.TopBy, _ int) ([]journal.TopRow, error) {
 	return map[journal.TopBy][]journal.TopRow{
 		journal.TopByDestination:  {{Device: h.devices[0].ID, Name: "api.netflix.com", Organisation: "Netflix", Country: "US", BytesOut: 90_000, BytesIn: 44_000_000, Flows: 1, Last: noon}},

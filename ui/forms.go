@@ -118,6 +118,14 @@ func (s *Server) formEraseDevice(r *http.Request) (string, string, error) {
 	return here(r), "erased", err
 }
 
+func (s *Server) formForget(r *http.Request) (string, string, error) {
+	err := sure(r)
+	if err == nil {
+		_, err = s.forget(r)
+	}
+	return "/", "forgotten", err
+}
+
 func (s *Server) formEraseAll(r *http.Request) (string, string, error) {
 	err := sure(r)
 	if err == nil {

@@ -38,6 +38,7 @@ func (s *Server) pageRoutes() []route {
 		{"POST", "/devices/{id}/kind", s.form(s.formKind)},
 		{"POST", "/devices/{id}/name", s.form(s.formName)},
 		{"POST", "/devices/{id}/erase", s.form(s.formEraseDevice)},
+		{"POST", "/devices/{id}/forget", s.form(s.formForget)},
 		{"POST", "/devices/{id}/rule", s.form(s.formDeviceRule)},
 		{"POST", "/rules", s.form(s.formRule)},
 		{"POST", "/rules/{id}/remove", s.form(s.formRemoveRule)},
@@ -136,6 +137,8 @@ func said(did string) string {
 		return "The rule is kept and holds at once."
 	case "removed":
 		return "The rule is gone."
+	case "forgotten":
+		return "Forgotten. When it is seen again, it is a new device."
 	case "erased":
 		return "Erased."
 	case "on":

@@ -25,6 +25,9 @@ type House interface {
 	// Erase forgets what was written of one device, or of all when device is "",
 	// and says how many rows went.
 	Erase(ctx context.Context, device devices.ID) (rows int64, err error)
+	// Forget does what Erase does of one device, and forgets what was chosen for it, its
+	// rules and that it was ever here.
+	Forget(ctx context.Context, device devices.ID) (rows int64, err error)
 	// Switch turns the whole house on or off, over a restart too.
 	Switch(ctx context.Context, on bool) error
 	On() bool

@@ -187,6 +187,34 @@ func eraseIn(ctx context.Context, s *store.Store, id devices.ID) (int64, error) 
 	return s.Erase(ctx, id)
 }
 
+// Forget removes a device and every trace of it. When it is seen again it is new.
+func (h household) Forget(ctx context.Context, id devices.ID) (int64, error) {
+	h.d.registry.Forget(id) // first: what the registry knows is written down again
+	h.d.recorder.Forget(id)
+	rows, err := forgetIn(ctx, h.d.store, id, ui.By(ctx))
+	return rows, errors.Join(err, h.chose(ctx, nil), h.d.recompile(ctx))
+}
+
+// forgetIn removes what was chosen for a device, that it was here, and what was
+// written of it; last its lines in the audit log, which all that adds to.
+func forgetIn(ctx context.Context, s *store.Store, id devices.ID, by string) (rows int64, err error) {
+	rules, err := s.Rules(ctx)
+	if err != nil {
+		return 0, err
+	}
+	for _, r := range rules {
+		if r.Device == id {
+			if err := s.RemoveRule(ctx, r.ID, by); err != nil && !errors.Is(err, store.ErrNotFound) {
+				return 0, err
+			}
+		}
+	}
+	if err := errors.Join(s.Unchoose(ctx, id, by), s.RemoveKnown(ctx, id)); err != nil {
+		return 0, err
+	}
+	return s.Erase(ctx, id)
+}
+
 func (h household) On() bool { return h.d.on.Load() }
 
 func (h household) Switch(ctx context.Context, on bool) error {

@@ -174,6 +174,10 @@ func (h aloneHouse) Erase(ctx context.Context, id devices.ID) (int64, error) {
 	return eraseIn(ctx, h.store, id)
 }
 
+func (h aloneHouse) Forget(ctx context.Context, id devices.ID) (int64, error) {
+	return forgetIn(ctx, h.store, id, "cli")
+}
+
 // openAlone opens a house's files, and pages that show them.
 func openAlone(ctx context.Context, s *configs.Settings) (_ *aloneHouse, _ *ui.Server, err error) {
 	cfg := storeConfig(s)

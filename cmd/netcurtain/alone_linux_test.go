@@ -66,6 +66,12 @@ func TestTheLedgerWithoutADaemon(t *testing.T) {
 	if out, _, _ := cli("flows", "--format", "jsonl"); out != "" {
 		t.Errorf("after the erase: %q", out)
 	}
+	if _, said, code := cli("forget", "television"); code != exitOK {
+		t.Errorf("forget: %d, %q", code, said)
+	}
+	if out, _, _ := cli("devices"); strings.Contains(out, "television") {
+		t.Errorf("after forgetting: %q", out)
+	}
 }
 
 // fill makes a house's files with a flow, a look-up and an event of a television.
@@ -103,13 +109,8 @@ func fill(t *testing.T, dir string) {
 	}
 	sub.Close()
 	ctx, stop := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- s.Run(ctx, sub) }()
-	for len(sub.C) > 0 {
-		time.Sleep(time.Millisecond)
-	}
-	stop() // it writes what it has taken, and ends
-	if err := <-done; err != nil {
+	stop() // it writes what is there, and ends
+	if err := s.Run(ctx, sub); err != nil {
 		t.Fatal(err)
 	}
 }

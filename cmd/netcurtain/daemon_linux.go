@@ -156,6 +156,7 @@ func (d *daemon) ready(ctx context.Context) (err error) {
 	}
 	files := storeConfig(s)
 	files.Logger, files.Registerer = d.log, d.metrics
+	files.Health = d.ledgerHealth // when the store runs, there is a d.health
 	if d.store, err = store.Open(ctx, files); err != nil {
 		return err
 	}
@@ -168,7 +169,17 @@ func (d *daemon) ready(ctx context.Context) (err error) {
 	}
 	d.recorder.Remember(told)
 	d.health = newHealth(d.recorder, time.Now)
+	d.ledgerHealth(nil)
 	return errors.Join(d.knowDevices(ctx), d.watch())
+}
+
+// ledgerHealth says whether what devices do is written down.
+func (d *daemon) ledgerHealth(err error) {
+	if err != nil {
+		err = fmt.Errorf("what devices do is not written down: %w", err)
+	}
+	d.health.set("ledger", err, "What devices do is written down.",
+		"make room in "+d.settings.Load().House.Volatile+", see that it can be written to, and that no other program holds ledger.db; it goes on by itself")
 }
 
 // storeConfig says where the files of a house are, and how much they keep.

@@ -294,6 +294,32 @@ func (c eraseCmd) Run(ctx context.Context, io std) error {
 	return nil
 }
 
+type forgetCmd struct {
+	ledgerFlags
+	Device string `arg:"" help:"Name, address or ID."`
+}
+
+func (forgetCmd) Help() string {
+	return `Erases what was written down about it, as erase does, and its name, mode, log level and rules.
+When it is seen again it is a new device. Works without a daemon, too.
+
+Example:
+  netcurtain forget old-phone`
+}
+
+func (c forgetCmd) Run(ctx context.Context, io std) error {
+	path, err := devicePath(c.Device, "/forget")
+	if err != nil {
+		return err
+	}
+	var done api.Erased
+	if err := c.orAlone().post(ctx, path, struct{}{}, &done); err != nil {
+		return err
+	}
+	fmt.Fprintf(io.err, "forgotten, %d rows erased\n", done.Rows)
+	return nil
+}
+
 // switchFlags are common to off and on. They work without a daemon, too: then the
 // settings say where the household's choices are.
 type switchFlags struct {

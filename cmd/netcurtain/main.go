@@ -34,6 +34,7 @@ type cli struct {
 	Allow   allowCmd   `cmd:"" help:"Allow a name and everything below it."`
 	Block   blockCmd   `cmd:"" help:"Block a name and everything below it."`
 	Erase   eraseCmd   `cmd:"" help:"Erase what was written down about a device, or all."`
+	Forget  forgetCmd  `cmd:"" help:"Forget a device altogether: a new device when it is seen again."`
 	Off     offCmd     `cmd:"" help:"Open everything: no filter, no observation, until on."`
 	On      onCmd      `cmd:"" help:"Undo off."`
 

@@ -150,5 +150,8 @@ func (p *sampleHouse) AddRule(_ context.Context, r policy.Rule) (policy.Rule, er
 }
 func (p *sampleHouse) RemoveRule(context.Context, int64) error          { return errOnlyCapture }
 func (p *sampleHouse) Erase(context.Context, devices.ID) (int64, error) { return 0, errOnlyCapture }
-func (p *sampleHouse) Switch(context.Context, bool) error               { return errOnlyCapture }
-func (p *sampleHouse) On() bool                                         { return true }
+func (p *sampleHouse) Forget(context.Context, devices.ID) (int64, error) {
+	return 0, errOnlyCapture
+}
+func (p *sampleHouse) Switch(context.Context, bool) error { return errOnlyCapture }
+func (p *sampleHouse) On() bool                           { return true }
