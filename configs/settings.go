@@ -85,6 +85,9 @@ type List struct {
 	File    string // below the state folder's lists/, or empty
 	Allow   bool
 	Enabled bool
+	// Rewrite says that the list may answer with addresses and names of its own. A
+	// file may in any case: the household put it there.
+	Rewrite bool
 }
 
 // Defaults are the settings of an empty file.
@@ -286,7 +289,7 @@ func (l *List) options() []option {
 				return nil
 			}
 			return fmt.Errorf("%.40q: block or allow is needed", v[0])
-		}}, yes("enabled", &l.Enabled),
+		}}, yes("rewrite", &l.Rewrite), yes("enabled", &l.Enabled),
 	}
 }
 

@@ -108,6 +108,7 @@ type Server struct {
 	probe   string // the name that only we know and answer, fully qualified
 	metrics *metrics
 	doors   doors
+	chains  chains
 	log     *slog.Logger
 }
 

@@ -103,6 +103,11 @@ type lookup struct {
 	start  time.Time
 	device devices.Device
 	dest   atlas.Destination
+
+	// Of a question that a rewriting rule led here: the question before it; and of
+	// one that is led on, the verdict that did.
+	from    *lookup
+	verdict policy.Verdict
 }
 
 func (l *lookup) serve(ctx context.Context) error {
@@ -119,6 +124,8 @@ func (l *lookup) serve(ctx context.Context) error {
 		return l.write(l.blocked(v), v, policy.LayerDNS)
 	case l.q.Qtype == dns.TypeANY:
 		return l.write(minimalANY(l.r), v, policy.LayerDNS)
+	case v.Action == policy.Rewrite:
+		return l.rewrite(ctx, v)
 	case !l.cfg.LocalResolver.IsValid() && l.zones.isPrivate(l.name):
 		return l.write(negative(l.r, dns.RcodeNameError, l.name.Parent(), l.cfg.BlockTTL), v, policy.LayerDNS)
 	}
@@ -170,11 +177,14 @@ func macOf(d devices.Device) (m devices.MAC) {
 
 // write records m and sends it: whoever has the answer finds it in the journal.
 func (l *lookup) write(m *dns.Msg, v policy.Verdict, layer policy.Layer) error {
-	l.record(m.Rcode, v, layer)
+	if l.from != nil {
+		return l.from.led(l, m, v, layer)
+	}
+	l.tell(m.Rcode, v, layer)
 	return l.w.WriteMsg(m)
 }
 
-func (l *lookup) record(rcode int, v policy.Verdict, layer policy.Layer) {
+func (l *lookup) tell(rcode int, v policy.Verdict, layer policy.Layer) {
 	took := l.cfg.Now().Sub(l.start)
 	l.metrics.observe(v, layer, rcode, took)
 	if l.cfg.Recorder == nil {

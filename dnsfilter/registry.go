@@ -58,7 +58,13 @@ func setup(c *caddy.Controller) error {
 	if s == nil {
 		return plugin.Error("dnsfilter", fmt.Errorf("no house has the key %.40q", key))
 	}
-	dnsserver.GetConfig(c).AddPlugin(func(next plugin.Handler) plugin.Handler {
+	block := dnsserver.GetConfig(c)
+	block.AddPlugin(func(next plugin.Handler) plugin.Handler {
+		if block.Zone == "." {
+			s.chains.world.handler = next
+		} else {
+			s.chains.house.handler = next
+		}
 		return &filter{Server: s, next: next}
 	})
 	return nil

@@ -28,6 +28,9 @@ func (l *lookup) blocked(v policy.Verdict) *dns.Msg {
 
 func (l *lookup) blockedShape(v policy.Verdict) *dns.Msg {
 	ttl := l.cfg.BlockTTL
+	if v.Rewrite != nil {
+		return l.answered(v.Rewrite)
+	}
 	if v.Reason == policy.ReasonSideDoor {
 		// Canary names work by "no such name" and nothing else; the discovery of
 		// designated resolvers by "no such data" (RFC 9462 §6.4).

@@ -39,7 +39,7 @@ func (t *answerTap) WriteMsg(m *dns.Msg) error {
 	case v.Noted && !t.verdict.Noted:
 		t.verdict = v
 	}
-	t.learn(m)
+	l.teach(m.Answer)
 	return l.write(t.outgoing(m), t.verdict, policy.LayerDNS)
 }
 
@@ -102,18 +102,22 @@ func (t *answerTap) judge(m *dns.Msg) (policy.Verdict, error) {
 	return noted, nil
 }
 
-func (t *answerTap) learn(m *dns.Msg) {
-	l := t.lookup
+// teach says which addresses the device got for the name that it asked for.
+func (l *lookup) teach(answer []dns.RR) {
 	if l.cfg.Names == nil {
 		return
 	}
+	asked := l
+	for asked.from != nil {
+		asked = asked.from
+	}
 	n := 0
-	for _, rr := range m.Answer {
+	for _, rr := range answer {
 		for a := range addrsOf(rr) {
 			if n++; n > maxLearn {
 				return
 			}
-			l.cfg.Names.Learn(l.device.ID, l.name, a, time.Duration(rr.Header().Ttl)*time.Second)
+			l.cfg.Names.Learn(l.device.ID, asked.name, a, time.Duration(rr.Header().Ttl)*time.Second)
 		}
 	}
 }

@@ -48,7 +48,7 @@ type DestinationTotals struct {
 	Weak         int64  // flows whose encryption is outdated or badly set up
 	Carried      int64  // flows that left the device readable and the router encrypted
 	Why          string // newest reason of protection, in words
-	Verdict      string // newest: "allow", "block", "none"; with Reason, Rule, List
+	Verdict      string // newest: "allow", "block", "none", of look-ups also "rewrite"; with Reason, Rule, List
 	Reason       string
 	Rule         string
 	List         string

@@ -68,10 +68,15 @@ func (c *core) reconsider() {
 }
 
 func (c *core) query(s *running, name string) policy.Query {
-	far, _ := s.far()
+	far, inbound := s.far()
+	near := s.Tuple.SrcAddrPort()
+	if inbound {
+		near = s.Tuple.DstAddrPort()
+	}
 	q := policy.Query{
 		Layer: policy.LayerFlow, Now: c.now, Device: s.device, Kind: s.kind, Mode: s.mode,
 		Name: dnsname.Name(name), Addr: far.Addr(), Port: far.Port(), Proto: s.Tuple.Proto,
+		ClientAddr: near.Addr().Unmap(), ClientMAC: s.MAC, ClientName: s.name,
 	}
 	if c.cfg.Atlas != nil {
 		d := c.cfg.Atlas.Describe(q.Name, q.Addr)

@@ -14,6 +14,7 @@ type whose struct {
 	kind   devices.Kind
 	mode   devices.Mode
 	log    devices.LogLevel
+	name   string // that lists know it by
 }
 
 // maxOwners bounds the devices whose flows share: anybody on the LAN may invent
@@ -22,7 +23,7 @@ const maxOwners = 1024
 
 // share returns the whose of a device that other flows hold already, where there is one.
 func (c *core) share(d devices.Device) *whose {
-	w := whose{d.ID, d.Kind, d.Mode, d.Log}
+	w := whose{d.ID, d.Kind, d.Mode, d.Log, d.Name}
 	if old := c.owners[d.ID]; old != nil && *old == w {
 		return old
 	}

@@ -130,6 +130,7 @@ func (s *Set) byList(q *Query, name dnsname.Name) (v Verdict) {
 	ask := blocklist.Question{
 		Name: name, Type: q.Type, ClientAddr: q.ClientAddr, ClientMAC: q.ClientMAC,
 		ClientName: q.ClientName, ClientTags: q.ClientTags,
+		NoRewrite: ^s.rewriters,
 	}
 	if ask.Type == 0 {
 		ask.Type = typeA // a connection is what an address was asked for
@@ -146,13 +147,39 @@ func (s *Set) byList(q *Query, name dnsname.Name) (v Verdict) {
 		v.Action = Allow
 	case m.Nowhere:
 		v.Action = Block
-	case q.Layer != LayerDNS || !s.rewrites:
+		if q.Layer == LayerDNS {
+			v.Rewrite = s.shape(&m, &ask)
+		}
+	case q.Layer != LayerDNS:
 		return v
 	default:
 		v.Action, v.Rewrite = Rewrite, s.answers(ask)
+		if v.Rewrite.leadBackTo(name) {
+			return Verdict{}
+		}
 	}
 	v.Reason, v.Rule, v.List = ReasonList, s.index.Rule(m), s.index.Lists()[m.List].Name
 	return v
+}
+
+// shape is how a blocked question is answered where the household's way would say
+// too much or too little; nil where it will do. A name of which some types are
+// blocked exists. Response codes mean no harm, whoever's they are; addresses are
+// given as written only for lists that may rewrite.
+func (s *Set) shape(m *blocklist.Match, ask *blocklist.Question) *Answers {
+	switch {
+	case m.Kind == blocklist.KindRewrite:
+		a := s.answers(*ask)
+		for _, r := range a.Records {
+			if r.Type != "RCODE" && s.rewriters>>m.List&1 == 0 {
+				return nil
+			}
+		}
+		return a
+	case m.Typed:
+		return s.noData
+	}
+	return nil
 }
 
 // answers takes its own copy of the question, so that the others need no heap.

@@ -24,10 +24,11 @@ type Config struct {
 	// Lists is the mask of the lists that the house uses; zero is all of Index.
 	Lists uint64
 
-	// Rewrites says that whoever takes verdicts at LayerDNS obeys Rewrite. Without
-	// it a list's rewrite that leads somewhere says nothing; one that leads nowhere
-	// blocks in any case.
-	Rewrites bool
+	// Rewriters is the mask of the lists that may answer questions with something
+	// that leads somewhere: the household's own, and those it trusts so far. For a
+	// list from the internet could send a bank's name to its maker. In other lists
+	// such a rule says nothing; one that leads nowhere blocks in any case.
+	Rewriters uint64
 
 	// DefaultMode is for devices whose Query.Mode is ModeUnset; zero is ModeProtect.
 	DefaultMode devices.Mode
@@ -51,7 +52,8 @@ type Set struct {
 	rules       map[dnsname.Name][]Rule // of a name: the longest path first, then the newest
 	index       *blocklist.Index
 	lists       uint64
-	rewrites    bool
+	rewriters   uint64
+	noData      *Answers
 	tags        map[devices.Kind][]string
 	doors       zones
 	doorsAt     map[netip.Addr]door
@@ -65,8 +67,9 @@ func Compile(c Config) (*Set, error) {
 	s := &Set{
 		off: c.Off, defaultMode: c.DefaultMode, index: c.Index, lists: c.Lists,
 		rules: map[dnsname.Name][]Rule{}, closed: map[devices.ID]bool{},
-		rewrites: c.Rewrites, tags: kindTags(),
-		doors: sideDoors(), doorsAt: doorsAt(c.Upstreams), local: localZones(), exempt: zones{},
+		rewriters: c.Rewriters, tags: kindTags(),
+		noData: &Answers{Records: []blocklist.Answer{{Type: "RCODE", Value: "NOERROR"}}},
+		doors:  sideDoors(), doorsAt: doorsAt(c.Upstreams), local: localZones(), exempt: zones{},
 	}
 	if s.defaultMode == devices.ModeUnset {
 		s.defaultMode = devices.ModeProtect

@@ -23,7 +23,7 @@ var noon = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 // decided then. The files' sections:
 //
 //	-- config --        rule allow|block NAME[/PATH] [device=D] [until=10m] [made=-5m]
-//	                    zone NAME · exempt NAME · doors DEVICE · default MODE · rewrites · off
+//	                    zone NAME · exempt NAME · doors DEVICE · default MODE · rewriters NAME… · off
 //	-- list NAME --     a block list · -- allowlist NAME -- · lists NAME… in config chooses among them
 //	-- queries --       LAYER NAME [device=tv] [kind=tv] [mode=protect] [addr=A] [asked=NAME] [at=10m] [type=AAAA] [name=N] [from=A] [get=TARGET] [post=TARGET] => VERDICT
 //
@@ -131,8 +131,8 @@ func readConfigLine(t *testing.T, c *policy.Config, w []string) {
 	switch w[0] {
 	case "off":
 		c.Off = true
-	case "rewrites":
-		c.Rewrites = true
+	case "rewriters":
+		c.Rewriters = c.Index.Mask(w[1:]...)
 	case "zone":
 		c.LocalZones = append(c.LocalZones, dnsname.Name(arg(1)))
 	case "exempt":

@@ -76,7 +76,7 @@ const (
 	Allow
 	Block
 	// Rewrite answers a question with what a list says, Verdict.Rewrite. It is
-	// given at LayerDNS only, and only when Config.Rewrites says that it is obeyed.
+	// given at LayerDNS only, and only for lists of Config.Rewriters.
 	Rewrite
 )
 
@@ -137,7 +137,8 @@ type Verdict struct {
 	// Noted says that the device is only watched: Action is Allow, though it
 	// would have been Block.
 	Noted bool
-	// Rewrite is set when Action is Rewrite. It is never changed.
+	// Rewrite is set when Action is Rewrite, and at LayerDNS when a blocking rule
+	// wants another answer than the household's usual one. It is never changed.
 	Rewrite *Answers
 }
 
@@ -145,6 +146,25 @@ type Verdict struct {
 // whatever their type, of which the taker gives those that fit the question. A
 // CNAME replaces all others; "RCODE" is an answer without records.
 type Answers struct{ Records []blocklist.Answer }
+
+// Canonical is the name of which the question is to be asked instead: that of the
+// first CNAME.
+func (a *Answers) Canonical() (dnsname.Name, bool) {
+	for _, r := range a.Records {
+		if r.Type == "CNAME" {
+			n, err := dnsname.Parse(r.Value)
+			return n, err == nil && n != ""
+		}
+	}
+	return "", false
+}
+
+// leadBackTo reports whether a only sends name to itself, as the rule for a zone
+// does that sends all of it to one of its names.
+func (a *Answers) leadBackTo(name dnsname.Name) bool {
+	n, ok := a.Canonical()
+	return ok && n == name
+}
 
 // Rule is the household's own: allow or block a name and everything below it, or
 // one path of it, for one device or for the house, for ever or until an end.

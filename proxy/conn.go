@@ -280,6 +280,10 @@ func (c *conn) newShare(name dnsname.Name, source flow.NameSource, layer policy.
 		Device: c.device.ID, Kind: c.device.Kind, Mode: c.device.Mode,
 		Name: name, Addr: c.dst.Addr(), Port: c.dst.Port(), Proto: flow.TCP,
 		Purpose: string(s.dest.Purpose), Country: s.dest.Country, Path: path,
+		ClientAddr: c.src.Addr().Unmap(), ClientName: c.device.Name,
+	}
+	if len(c.device.MACs) > 0 {
+		s.asked.ClientMAC = c.device.MACs[0]
 	}
 	s.verdict = p.cfg.Decider.Decide(s.asked)
 	return s

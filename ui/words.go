@@ -253,6 +253,8 @@ func verdictWord(v string, noted bool) string {
 		return "Would be blocked"
 	case v == "block":
 		return "Blocked"
+	case v == "rewrite":
+		return "Answered by your list"
 	}
 	return "Allowed"
 }

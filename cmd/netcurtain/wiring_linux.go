@@ -118,6 +118,19 @@ func listSources(s *configs.Settings) []lists.Source {
 	return sources
 }
 
+// rewriters is the mask of the lists that may lead the house's look-ups elsewhere.
+func rewriters(s *configs.Settings, x *blocklist.Index) (mask uint64) {
+	if x == nil {
+		return 0
+	}
+	for _, l := range s.Lists {
+		if l.Rewrite || l.File != "" {
+			mask |= x.Mask(l.Name)
+		}
+	}
+	return mask
+}
+
 // recompile makes a Set of what the household chose and puts it in force.
 func (d *daemon) recompile(ctx context.Context) error {
 	s := d.settings.Load()
@@ -126,7 +139,7 @@ func (d *daemon) recompile(ctx context.Context) error {
 		return err
 	}
 	set, err := policy.Compile(policy.Config{
-		Off: !d.on.Load(), Rules: rules, Index: d.index.Load(),
+		Off: !d.on.Load(), Rules: rules, Index: d.index.Load(), Rewriters: rewriters(s, d.index.Load()),
 		LocalZones: s.DNS.LocalZones, RebindingExempt: s.DNS.Rebinding, Upstreams: d.asks,
 	})
 	if err != nil {

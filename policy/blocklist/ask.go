@@ -19,6 +19,10 @@ type Question struct {
 	ClientMAC  [6]byte
 	ClientName string
 	ClientTags []string // "device_tv", "user_child"; see docs/lists.md
+
+	// NoRewrite are lists of which answers that lead somewhere are passed over, as
+	// if the rule were not there: who may send a household elsewhere, it decides.
+	NoRewrite uint64
 }
 
 // Kind is what a rule does.
@@ -57,6 +61,8 @@ type Match struct {
 	// Nowhere says that whoever gets the answer reaches nothing: always for
 	// KindBlock, for the others as their answers are.
 	Nowhere bool
+	// Typed says that the rule speaks for certain types only: of others the name exists.
+	Typed bool
 
 	form   form
 	record int    // offset of the record plus one; 0 for a form with a name
@@ -113,7 +119,7 @@ func (x *Index) decideAll(q *Question, mask uint64, m *Match) (ok bool) {
 	var found findings
 	x.rules.gather(q, mask, &found)
 	x.gatherNames(q.Name, mask, &found)
-	x.settle(&found)
+	x.settle(&found, q.NoRewrite)
 	*m, ok = x.winner(&found)
 	return ok
 }
@@ -126,7 +132,7 @@ func (x *Index) Answers(q *Question, mask uint64) (answers []Answer) {
 	var found findings
 	x.rules.gather(q, mask, &found)
 	x.gatherNames(q.Name, mask, &found)
-	x.settle(&found)
+	x.settle(&found, q.NoRewrite)
 	m, ok := x.winner(&found)
 	if !ok || m.Kind != KindRewrite && m.Kind != KindHosts {
 		return nil
@@ -165,6 +171,7 @@ type finding struct {
 	important bool
 	bad       bool
 	gone      bool // something took it away
+	typed     bool
 	list      uint8
 	weight    uint8
 	identity  uint64
@@ -204,6 +211,7 @@ func (f *findings) addRecord(r *record, off int, asked dnsname.Name) {
 	case exactName, belowName, subtreeName:
 		one.name = asked[len(asked)-len(r.pattern):] // it covers asked, so that it is no longer
 	}
+	one.typed = r.typed()
 	switch r.rewrite {
 	case rewriteOne, rewriteAll:
 		one.exception = one.kind == KindAllow
@@ -231,10 +239,18 @@ func (x *Index) gatherNames(name dnsname.Name, mask uint64, found *findings) {
 	}
 }
 
-// settle strikes out what $badfilter and the exceptions from rewriting take away.
-// Allow lists and block lists do not touch each other.
-func (x *Index) settle(found *findings) {
+// settle strikes out what $badfilter and the exceptions from rewriting take away,
+// and the answers of lists that have none to give. Allow lists and block lists do
+// not touch each other.
+func (x *Index) settle(found *findings, noRewrite uint64) {
 	all := found.all[:found.n]
+	for i := range all {
+		f := &all[i]
+		answers := f.kind == KindHosts || f.kind == KindRewrite && !f.exception
+		if noRewrite>>f.list&1 != 0 && answers && !x.isAllow(f.list) && !x.leadsNowhere(f) {
+			f.gone = true
+		}
+	}
 	for i := range all {
 		if !all[i].bad {
 			continue
@@ -296,6 +312,7 @@ func (x *Index) winner(found *findings) (m Match, ok bool) {
 	}
 	m.Allow = m.Kind == KindAllow
 	m.Nowhere = m.Kind == KindBlock
+	m.Typed = best.typed
 	if m.Kind == KindRewrite || m.Kind == KindHosts {
 		m.Nowhere = true
 		for i := range found.n {
@@ -319,7 +336,7 @@ func (x *Index) leadsNowhere(f *finding) bool {
 	kind, value, _ := r.answer()
 	switch string(kind) {
 	case "RCODE":
-		return string(value) != "NOERROR"
+		return true
 	case "A":
 		return len(value) > 1 && (value[0] == '0' && value[1] == '.' || len(value) > 4 && string(value[:4]) == "127.")
 	case "AAAA":

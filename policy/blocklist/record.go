@@ -231,6 +231,9 @@ func (r *record) speaks(q *Question) bool {
 	return d.types(q.Type) && d.clients(q) && d.tags(q.ClientTags) && d.allowed(q.Name) && !d.bad
 }
 
+// typed reports whether the rule has $dnstype.
+func (r *record) typed() bool { return len(r.rest.b) > 0 && r.rest.b[0] != 0 }
+
 // A modifier's items are of two kinds: of those with ~ none may fit, and of the
 // others, when there are any, one must.
 type chosen struct{ fits, some, out bool }

@@ -21,12 +21,12 @@ type Answer struct {
 // String is "A:192.0.2.1".
 func (a Answer) String() string { return a.Type + ":" + a.Value }
 
-// LeadsNowhere reports whether whoever gets a reaches nothing with it: no such
-// name, refused, or an address that is unspecified or of the asking machine itself.
+// LeadsNowhere reports whether whoever gets a reaches nothing with it: an answer
+// without records, or an address that is unspecified or of the asking machine itself.
 func (a Answer) LeadsNowhere() bool {
 	switch a.Type {
 	case "RCODE":
-		return a.Value != "NOERROR"
+		return true
 	case "A", "AAAA":
 		addr, err := netip.ParseAddr(a.Value)
 		addr = addr.Unmap()

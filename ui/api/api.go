@@ -104,7 +104,7 @@ type Destination struct {
 	Flows        int64     `json:"flows"`
 	Lookups      int64     `json:"lookups"`
 	Blocked      int64     `json:"blocked"`
-	Verdict      string    `json:"verdict"` // newest: "allow", "block", "none"
+	Verdict      string    `json:"verdict"` // newest: "allow", "block", "none"; of look-ups also "rewrite"
 	Reason       string    `json:"reason"`
 	Rule         string    `json:"rule"`
 	List         string    `json:"list"`

@@ -27,6 +27,7 @@ function element(tag, text, kind) {
 function badge(e) {
   if (e.what === "event") return element("span", "Event", "badge allow");
   if (e.verdict === "block") return element("span", "Blocked", "badge block");
+  if (e.verdict === "rewrite") return element("span", "Answered by your list", "badge noted");
   if (e.noted) return element("span", "Would be blocked", "badge noted");
   if (e.what === "lookup") return element("span", "Looked up", "badge allow");
   if (e.harmless) return element("span", "Readable, harmless", "badge");
