@@ -32,10 +32,10 @@ func parseAdblock(line string) (r *rule, reason string) {
 	switch {
 	case reason != "":
 		return nil, reason
-	case r.kind == anyName && len(r.clients)+len(r.tags)+len(r.types)+len(r.deny) == 0 && !isRegexp:
-		return nil, "it would cover every name"
+	case r.kind == anyName && len(r.clients)+len(r.tags)+len(r.types)+len(r.deny) == 0 && body != "||*^":
+		return nil, "it would cover every name; ||*^ says that this is meant"
 	case r.rewrite == rewriteAll && !r.allow:
-		return nil, "$dnsrewrite without a value is for exceptions"
+		r.rewrite, r.answer = rewriteOne, Answer{"RCODE", "NOERROR"}
 	}
 	return r, ""
 }
@@ -95,20 +95,24 @@ func (r *rule) parseModifiers(s string) (reason string) {
 			}
 			r.important = r.important || key == "important"
 			r.bad = r.bad || key == "badfilter"
-		case "dnstype":
+		case "dnstype": // of a modifier that is there twice, the last counts
+			r.types = nil
 			reason = r.parseTypes(value)
 		case "client":
+			r.clients = nil
 			reason = r.parseClients(value)
 		case "ctag":
+			r.tags = nil
 			reason = r.parseTags(value)
 		case "denyallow":
+			r.deny = nil
 			reason = r.parseDeny(value)
 		case "dnsrewrite":
 			if value == "" {
 				r.rewrite = rewriteAll
 			} else {
 				r.rewrite = rewriteOne
-				r.answer, reason = parseRewrite(value)
+				r.answer, reason = parseRewrite(strings.ReplaceAll(value, `\,`, ","))
 			}
 		default:
 			return "an unknown modifier"
@@ -247,6 +251,8 @@ const maxStars = 10
 func parsePattern(s string) (p pattern, reason string) {
 	s = strings.ToLower(s)
 	switch {
+	case s == "^":
+		return p, "a ^ alone never matches"
 	case strings.HasPrefix(s, "||"):
 		p.start, s = labelStart, s[2:]
 	case strings.HasPrefix(s, "|"):
@@ -305,10 +311,8 @@ func cutEnd(s string, last bool) (rest string, end bool) {
 	if last {
 		s, end = strings.CutSuffix(s, "|")
 	}
-	if cut, ok := strings.CutSuffix(s, "^"); ok {
-		return cut, true
-	}
-	return s, end
+	cut := strings.TrimRight(s, "^")
+	return cut, end || cut != s
 }
 
 // settle finds the plainest kind that means the same.

@@ -156,7 +156,6 @@ func hostsForm(s string) (f form, addr netip.Addr, isAddr bool) {
 	if err != nil {
 		return 0, addr, false
 	}
-	a = a.Unmap().WithZone("")
 	switch a {
 	case netip.IPv6Unspecified():
 		f = formHosts6
@@ -187,9 +186,6 @@ func (p *lineParser) hosts(f form, addr netip.Addr, names string) (reason string
 }
 
 func (p *lineParser) host(f form, addr netip.Addr, name string) (reason string) {
-	if isLocalhost(name) && !addr.IsLoopback() && !addr.IsUnspecified() {
-		return "" // "fe80::1%lo0 localhost": what every hosts file says of its own machine
-	}
 	if f != formCount {
 		return p.name(f, cutPort(name))
 	}

@@ -150,6 +150,14 @@ func checkTarget(s string) (reason string) {
 			return "a character that no name has"
 		}
 	}
+	if isAddressLike(n) {
+		return "an address, not a name"
+	}
+	for label := range strings.SplitSeq(string(n), ".") {
+		if label[0] == '-' || label[len(label)-1] == '-' {
+			return "a label that begins or ends with a hyphen"
+		}
+	}
 	return ""
 }
 
