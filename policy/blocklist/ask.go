@@ -72,10 +72,11 @@ type Match struct {
 // Match is Ask for a name alone: rules for certain types or clients do not speak.
 func (x *Index) Match(name dnsname.Name, mask uint64) (m Match, ok bool) {
 	defer x.survive(debug.SetPanicOnFault(true), &ok)
-	if x.rules.lists&mask == 0 {
-		ok = x.mayHold(name, mask) && x.matchNames(name, mask, &m)
-	} else {
+	switch forms, rules := x.screen(name, mask); {
+	case rules:
 		ok = x.askAll(&Question{Name: name}, mask, &m)
+	case forms:
+		ok = x.matchNames(name, mask, &m)
 	}
 	runtime.KeepAlive(x) // the mapping goes when x does
 	return m, ok
@@ -94,10 +95,11 @@ func (x *Index) Match(name dnsname.Name, mask uint64) (m Match, ok bool) {
 // Damaged tells.
 func (x *Index) Ask(q *Question, mask uint64) (m Match, ok bool) {
 	defer x.survive(debug.SetPanicOnFault(true), &ok)
-	if x.rules.lists&mask == 0 {
-		ok = x.mayHold(q.Name, mask) && x.matchNames(q.Name, mask, &m)
-	} else {
+	switch forms, rules := x.screen(q.Name, mask); {
+	case rules:
 		ok = x.askAll(q, mask, &m)
+	case forms:
+		ok = x.matchNames(q.Name, mask, &m)
 	}
 	runtime.KeepAlive(x)
 	return m, ok
@@ -108,7 +110,7 @@ func (x *Index) askAll(q *Question, mask uint64, m *Match) (ok bool) {
 	if x.rules.gather(q, mask, nil) {
 		return x.decideAll(q, mask, m)
 	}
-	return x.mayHold(q.Name, mask) && x.matchNames(q.Name, mask, m)
+	return x.matchNames(q.Name, mask, m)
 }
 
 // decideAll weighs all that speaks. It is a function of its own because findings

@@ -23,14 +23,16 @@ func filterAdd(filter []byte, key uint64) {
 	}
 }
 
+// filterHas looks at all bits at once: to leave at the first that is missing costs
+// more in branches that nobody can foretell.
 func filterHas(filter []byte, key uint64) bool {
-	block := filterBlockOf(filter, key)
-	for i, bits := 0, key; i < filterBits; i, bits = i+1, bits>>9 {
-		if block[bits>>3&63]&(1<<(bits&7)) == 0 {
-			return false
-		}
-	}
-	return true
+	b := (*[filterBlock]byte)(filterBlockOf(filter, key))
+	return b[key>>3&63]>>(key&7)&
+		(b[key>>12&63]>>(key>>9&7))&
+		(b[key>>21&63]>>(key>>18&7))&
+		(b[key>>30&63]>>(key>>27&7))&
+		(b[key>>39&63]>>(key>>36&7))&
+		(b[key>>48&63]>>(key>>45&7))&1 != 0
 }
 
 // filterBlockOf chooses the block by a second mix of the key, for the key's own

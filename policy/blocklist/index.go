@@ -119,19 +119,34 @@ func (x *Index) Mask(lists ...string) (mask uint64) {
 // beneath a mapping. Its owner makes the index anew.
 func (x *Index) Damaged() bool { return x.damaged.Load() }
 
-// mayHold asks the filter alone: one pass over the name from its end. It is what
-// every look-up of the house pays, and all that an allowed name does.
-func (x *Index) mayHold(name dnsname.Name, mask uint64) bool {
+// screen asks the filters and the map of windows alone: one pass over the name
+// from its end. It is what every look-up of the house pays, and all that an allowed
+// name does. It tells whether a form, and whether a rule, may be about the name.
+func (x *Index) screen(name dnsname.Name, mask uint64) (forms, rules bool) {
 	hasSelf := (x.any[blockSelf]|x.any[allowSelf])&mask != 0
 	hasBelow := (x.any[blockBelow]|x.any[allowBelow])&mask != 0
-	filter, h := x.filter, uint64(hashStart)
+	var keys []byte
+	if x.rules.lists&mask != 0 {
+		keys = x.rules.filter
+		rules = x.rules.every || x.rules.hasWindow(name)
+	}
+	h := uint64(hashStart)
 	for i := len(name) - 1; i >= 0; i-- {
 		h = hashStep(h, name[i])
-		if hasBelow && (i == 0 || name[i-1] == '.') && filterHas(filter, hashMix(h^saltBelow)) {
-			return true
+		if i > 0 && name[i-1] != '.' {
+			continue
+		}
+		if hasBelow {
+			forms = forms || filterHas(x.filter, hashMix(h^saltBelow))
+		}
+		if len(keys) > 0 {
+			rules = rules || filterHas(keys, hashMix(h^saltRules))
 		}
 	}
-	return hasSelf && name != "" && filterHas(filter, hashMix(h))
+	if hasSelf && name != "" {
+		forms = forms || filterHas(x.filter, hashMix(h))
+	}
+	return forms, rules
 }
 
 // matchNames is Ask among the forms.

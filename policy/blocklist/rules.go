@@ -332,6 +332,22 @@ func (x *ruleIndex) gather(q *Question, mask uint64, found *findings) (any bool)
 	return any
 }
 
+// hasWindow reports whether name holds four octets in a row that some rule is found by.
+func (x *ruleIndex) hasWindow(name dnsname.Name) bool {
+	if len(x.windows) != windowBits/8 || len(name) < windowLen {
+		return false
+	}
+	windows := (*[windowBits / 8]byte)(x.windows)
+	w := windowOf(name) >> 8
+	for i := windowLen - 1; i < len(name); i++ {
+		w = w<<8 | uint32(name[i])
+		if b := windowBit(w); windows[b>>3]>>(b&7)&1 != 0 {
+			return true
+		}
+	}
+	return false
+}
+
 // gatherWindows is gather for every four octets in a row.
 func (x *ruleIndex) gatherWindows(q *Question, mask uint64, found *findings) (any bool) {
 	windows, name, w := x.windows, q.Name, uint32(0)
