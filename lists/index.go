@@ -127,18 +127,23 @@ func (l *Lists) mapIndex(f *os.File) (*blocklist.Index, int, error) {
 	if err != nil {
 		return nil, 0, fmt.Errorf("mapping the list index: %w", err)
 	}
-	index, err := blocklist.Open(data)
+	// The index reads itself whole for its sum, and again when a list is taken over
+	// from it: from the file, for what is read through the mapping counts as ours.
+	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
-		return nil, 0, errors.Join(err, unix.Munmap(data))
+		return nil, 0, errors.Join(fmt.Errorf("keeping the list index open: %w", err), unix.Munmap(data))
 	}
-	// Opening read every page for the checksum. They stay in the page cache, but no
-	// longer count as ours; look-ups bring back the few that they touch.
+	file := os.NewFile(uintptr(fd), f.Name())
+	index, err := blocklist.OpenMapped(data, file)
+	if err != nil {
+		return nil, 0, errors.Join(err, unix.Munmap(data), file.Close())
+	}
 	if err := errors.Join(unix.Madvise(data, unix.MADV_RANDOM), unix.Madvise(data, unix.MADV_DONTNEED)); err != nil {
 		l.log.Warn("the list index stays in memory whole", "err", err)
 	}
 	l.metrics.mapped.Inc()
 	runtime.AddCleanup(index, func(data []byte) {
-		if err := unix.Munmap(data); err != nil {
+		if err := errors.Join(unix.Munmap(data), file.Close()); err != nil {
 			l.log.Error("an old list index stays mapped", "err", err)
 			return
 		}

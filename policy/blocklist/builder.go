@@ -147,18 +147,16 @@ func (b *Builder) Keep(s Source, old *Index) (rep Report, err error) {
 	}
 	// The old entries are sorted already: they become one run.
 	w := runWriter{w: bufio.NewWriterSize(b.scratch, 16<<10)}
-	c := cursor{rest: old.names}
-	for i := 0; i < old.count; i++ {
-		if i%blockNames == 0 {
-			c.len = 0
+	in := entryReader{r: bufio.NewReaderSize(io.NewSectionReader(old.file, 0, old.file.Size()), 16<<10)}
+	for i := range old.count {
+		set, err := in.next()
+		if err != nil {
+			old.damaged.Store(true)
+			return rep, fmt.Errorf("list %q in the older index after %d names: %w: %w", s.Name, i, ErrNotIndex, err)
 		}
-		if !c.next() {
-			b.broken = fmt.Errorf("list %q in the older index after %d names: %w", s.Name, i, ErrNotIndex)
-			return rep, b.broken
-		}
-		for pairs := old.pairsOf(c.set); len(pairs) >= 2; pairs = pairs[2:] {
+		for pairs := old.pairsOf(set); len(pairs) >= 2; pairs = pairs[2:] {
 			if int(pairs[0]) == from {
-				w.write(c.name(), list, form(pairs[1]))
+				w.write(in.name, list, form(pairs[1]))
 			}
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
+	"io"
 )
 
 // The file, all integers big-endian:
@@ -69,7 +70,7 @@ func appendHead(b []byte) []byte {
 	return binary.BigEndian.AppendUint32(append(b, magic...), version)
 }
 
-// parseFoot checks all that can be checked without reading the sections, and the sum.
+// parseFoot checks all that can be checked without reading the sections.
 func parseFoot(data []byte) (foot, error) {
 	var f foot
 	if len(data) < headLen+footLen || string(data[:len(magic)]) != magic {
@@ -92,8 +93,20 @@ func parseFoot(data []byte) (foot, error) {
 	}
 	b = b[secCount*16:]
 	f.names, f.sum = binary.BigEndian.Uint64(b), binary.BigEndian.Uint32(b[8:])
-	if sum := crc32.Checksum(data[:len(data)-len(magic)-4], castagnoli); sum != f.sum {
-		return f, fmt.Errorf("%w: its sum is %08x, %08x was written", ErrNotIndex, sum, f.sum)
-	}
 	return f, nil
+}
+
+// checkSum compares the sum of the first n octets of file with what was written.
+func (f *foot) checkSum(file io.ReaderAt, n int64) error {
+	sum := crc32.New(castagnoli)
+	read, err := io.CopyBuffer(struct{ io.Writer }{sum}, io.NewSectionReader(file, 0, n), make([]byte, 64<<10))
+	switch {
+	case err != nil:
+		return fmt.Errorf("%w: reading it: %w", ErrNotIndex, err)
+	case read != n:
+		return fmt.Errorf("%w: %d octets of it are missing", ErrNotIndex, n-read)
+	case sum.Sum32() != f.sum:
+		return fmt.Errorf("%w: its sum is %08x, %08x was written", ErrNotIndex, sum.Sum32(), f.sum)
+	}
+	return nil
 }

@@ -1,10 +1,12 @@
 package blocklist
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"runtime"
 	"runtime/debug"
 	"sync/atomic"
@@ -34,6 +36,8 @@ type ListInfo struct {
 type Index struct {
 	names, blocks, sets, pairs, filter []byte
 
+	file *io.SectionReader // the names, for who reads them all
+
 	lists []ListInfo
 	count int
 	any   masks // every list that holds at least one form of the kind
@@ -56,10 +60,18 @@ type ruleText struct {
 // Open reads an index in place: data must neither change nor go for as long as
 // the Index is reachable. Whoever maps a file releases the mapping when the
 // Index is collected (runtime.AddCleanup), not before. Errors wrap ErrNotIndex.
-func Open(data []byte) (_ *Index, err error) {
+func Open(data []byte) (*Index, error) { return OpenMapped(data, bytes.NewReader(data)) }
+
+// OpenMapped is Open for a mapping of file. What must be read whole, to check the
+// sum and to take a list over, is read from file: pages of the mapping count as
+// ours from when they are touched. file must last as long as the Index.
+func OpenMapped(data []byte, file io.ReaderAt) (_ *Index, err error) {
 	defer faultToError(debug.SetPanicOnFault(true), &err)
 	f, err := parseFoot(data)
 	if err != nil {
+		return nil, err
+	}
+	if err := f.checkSum(file, int64(len(data)-len(magic)-4)); err != nil {
 		return nil, err
 	}
 	section := func(i int) []byte {
@@ -69,6 +81,7 @@ func Open(data []byte) (_ *Index, err error) {
 	x := &Index{
 		names: section(secNames), blocks: section(secBlocks), sets: section(secSets),
 		pairs: section(secPairs), filter: section(secFilter), count: int(f.names),
+		file: io.NewSectionReader(file, int64(f.sections[secNames].off), int64(f.sections[secNames].len)),
 		rules: ruleIndex{
 			records: section(secRules), keys: section(secKeys),
 			filter: section(secRuleFilter), windows: section(secWindows),
