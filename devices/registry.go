@@ -60,9 +60,19 @@ type Registry struct {
 // record is one device as it is kept. The slices inside known are replaced,
 // never written to, since copies of known are out with callers.
 type record struct {
-	known Device      // Mode and Log are the defaults' business and filled in on the way out
-	seen  []time.Time // of known.Addrs, same order
+	known Device // Mode and Log are the defaults' business and filled in on the way out
+	seen  []spot // of known.Addrs, same order
 }
+
+// spot is how an address of a device is known.
+type spot struct {
+	at     time.Time // last seen
+	source Source    // the most trusted that ever said so
+}
+
+// sure reports that the device answered for its address: the router's neighbour
+// table or a lease says so. The source of a packet is whatever its sender writes.
+func (s spot) sure() bool { return s.source > SourcePacket }
 
 // comeback is how long an address must have been silent to count as the newest
 // again when it is next seen. Shorter silences keep the order, and so the slice.
@@ -176,7 +186,7 @@ func (r *Registry) note(rec *record, s Sighting, hostname string) {
 		d.FirstSeen = s.At
 	}
 	if s.Addr.IsValid() {
-		r.bind(rec, s.Addr, s.At)
+		r.bind(rec, s.Addr, spot{s.At, s.Source})
 	}
 	if hostname != "" && s.Source >= d.NameFrom && hostname != d.Hostname {
 		d.Hostname, d.NameFrom = hostname, s.Source
@@ -185,36 +195,53 @@ func (r *Registry) note(rec *record, s Sighting, hostname string) {
 }
 
 // bind makes a an address of rec, taking it from whoever had it. A sighting
-// that is older than the owner's own last one takes nothing.
-func (r *Registry) bind(rec *record, a netip.Addr, at time.Time) {
+// that is older than the owner's own last one takes nothing, and nor does a mere
+// packet take an address for which somebody else answered lately.
+func (r *Registry) bind(rec *record, a netip.Addr, now spot) {
 	owner := r.addrs[a]
 	if owner == rec {
 		i := slices.Index(rec.known.Addrs, a)
-		if i > 0 && at.Sub(rec.seen[i]) > comeback {
+		last := rec.seen[i]
+		now.source = max(now.source, last.source)
+		if i > 0 && now.at.Sub(last.at) > comeback {
 			rec.drop(a)
-			rec.prepend(a, at)
-		} else if at.After(rec.seen[i]) {
-			rec.seen[i] = at
+			rec.prepend(a, now)
+			return
 		}
+		if now.at.Before(last.at) {
+			now.at = last.at
+		}
+		rec.seen[i] = now
 		return
 	}
 	if owner != nil {
-		if i := slices.Index(owner.known.Addrs, a); owner.seen[i].After(at) {
+		last := owner.seen[slices.Index(owner.known.Addrs, a)]
+		if last.at.After(now.at) || last.sure() && !now.sure() && now.at.Sub(last.at) <= comeback {
 			return
 		}
 		r.unbind(owner, a)
 	}
 	if len(rec.known.Addrs) >= r.cfg.MaxAddrs {
-		oldest := 0
-		for i, t := range rec.seen {
-			if t.Before(rec.seen[oldest]) {
-				oldest = i
-			}
+		oldest := rec.expendable()
+		if rec.seen[oldest].sure() && !now.sure() {
+			return // a device that writes any source must not push out its own addresses
 		}
 		r.unbind(rec, rec.known.Addrs[oldest])
 	}
-	rec.prepend(a, at)
+	rec.prepend(a, now)
 	r.addrs[a] = rec
+}
+
+// expendable is the address that makes room for another: the one unseen for
+// longest, of those that only packets brought while there are any.
+func (rec *record) expendable() int {
+	oldest := 0
+	for i, s := range rec.seen {
+		if first := rec.seen[oldest]; s.sure() != first.sure() && !s.sure() || s.sure() == first.sure() && s.at.Before(first.at) {
+			oldest = i
+		}
+	}
+	return oldest
 }
 
 // unbind takes a away from rec. A device known by nothing but its address is
@@ -227,9 +254,9 @@ func (r *Registry) unbind(rec *record, a netip.Addr) {
 	}
 }
 
-func (rec *record) prepend(a netip.Addr, at time.Time) {
+func (rec *record) prepend(a netip.Addr, now spot) {
 	rec.known.Addrs = append([]netip.Addr{a}, rec.known.Addrs...)
-	rec.seen = slices.Insert(rec.seen, 0, at)
+	rec.seen = slices.Insert(rec.seen, 0, now)
 }
 
 func (rec *record) drop(a netip.Addr) {
@@ -333,7 +360,7 @@ func (r *Registry) restore(d Device) {
 	for _, a := range d.Addrs[:min(len(d.Addrs), r.cfg.MaxAddrs)] {
 		if r.addrs[a] == nil && ownable(a) {
 			rec.known.Addrs = append(rec.known.Addrs, a)
-			rec.seen = append(rec.seen, d.LastSeen)
+			rec.seen = append(rec.seen, spot{at: d.LastSeen})
 			r.addrs[a] = rec
 		}
 	}

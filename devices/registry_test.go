@@ -291,6 +291,49 @@ func TestAddressesMove(t *testing.T) {
 	}
 }
 
+// A device may write any source into its packets. It takes no address for which
+// another answered lately, and does not push out the one for which it answered itself.
+func TestSpoofedSources(t *testing.T) {
+	r := NewRegistry(Config{MaxAddrs: 4})
+	owner := func(a netip.Addr) string {
+		d, ok := r.ByAddr(a)
+		if !ok {
+			return "nobody"
+		}
+		return d.MACs[0].String()
+	}
+	r.Sight(Sighting{MAC: tv, Addr: v4, Source: SourcePacket, At: noon})
+	r.Sight(Sighting{MAC: tv, Addr: v4, Source: SourceNeighbour, At: noon}) // it answered
+	r.Sight(Sighting{MAC: phone, Addr: v6, Source: SourceNeighbour, At: noon})
+	for i := range 100 {
+		at := noon.Add(time.Duration(i) * time.Second)
+		r.Sight(Sighting{MAC: phone, Addr: netip.AddrFrom4([4]byte{10, 0, 0, byte(i)}), Source: SourcePacket, At: at})
+		r.Sight(Sighting{MAC: phone, Addr: v4, Source: SourcePacket, At: at})
+	}
+	if got := owner(v4); got != tv.String() {
+		t.Errorf("the television's address belongs to %s", got)
+	}
+	if got := owner(v6); got != phone.String() {
+		t.Errorf("the phone's own address belongs to %s", got)
+	}
+	if d, _ := r.ByMAC(phone); len(d.Addrs) != 4 {
+		t.Errorf("the phone has %v", d.Addrs)
+	}
+	// Only addresses that were answered for: a mere packet makes no room for itself.
+	for i := range 4 {
+		r.Sight(Sighting{MAC: phone, Addr: netip.AddrFrom4([4]byte{10, 0, 1, byte(i)}), Source: SourceNeighbour, At: noon.Add(time.Hour)})
+	}
+	r.Sight(Sighting{MAC: phone, Addr: netip.AddrFrom4([4]byte{10, 0, 2, 1}), Source: SourcePacket, At: noon.Add(2 * time.Hour)})
+	if got := owner(netip.AddrFrom4([4]byte{10, 0, 2, 1})); got != "nobody" {
+		t.Errorf("a packet's address belongs to %s", got)
+	}
+	// What was silent for long is free to go, as when a lease moved on.
+	r.Sight(Sighting{MAC: MAC{2, 0, 0, 0, 0, 9}, Addr: v4, Source: SourcePacket, At: noon.Add(time.Hour)})
+	if got := owner(v4); got == tv.String() {
+		t.Error("an address that was silent for an hour did not move")
+	}
+}
+
 func TestWhatIsNoDevice(t *testing.T) {
 	own := netip.MustParseAddr("192.168.77.1")
 	r := NewRegistry(Config{Own: []netip.Addr{own}, OwnMACs: []MAC{{2, 0, 0x5e, 0x77, 0, 1}}})
