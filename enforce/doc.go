@@ -15,6 +15,7 @@
 //	handover         prerouting, mangle        TCP 80 and 443 of guarded devices by TPROXY, new connections only
 //	forward          forward, filter-1         refuses blocked addresses; QUIC, DoT, DoQ and known DoH addresses of guarded devices; copies first packets
 //	listeners        input, filter-1           refuses whoever knocks on our ports directly
+//	port_maps        input, filter-1           copies what may ask the router to open a port: UDP 5351, TCP from 1024 on
 //
 // Table inet netcurtain_cut refuses devices without internet everything that is
 // routed out of the house. It is also in a file that the system loads at boot;

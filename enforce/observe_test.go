@@ -13,6 +13,7 @@ import (
 	"github.com/mdlayher/netlink"
 
 	"github.com/netcurtain/netcurtain/devices"
+	"github.com/netcurtain/netcurtain/internal/netlab"
 )
 
 // logged counts what the kernel copies to us, by prefix and payload text.
@@ -132,6 +133,37 @@ func TestFirstPacketsAreCopied(t *testing.T) {
 	} {
 		if got := g.with(c.prefix, c.text); got != c.want {
 			t.Errorf("%s: %d packets, want %d", c.why, got, c.want)
+		}
+	}
+}
+
+// TestPortMapsAreCopied: of what devices say to the router itself, only what may ask
+// it to open a port.
+func TestPortMapsAreCopied(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	router := []netip.Addr{netlab.RouterLAN4.Addr(), netlab.RouterLAN6.Addr()}
+	for _, port := range []uint16{5351, 5000, 80} {
+		l.serve(l.router, "router", port, router...)
+	}
+	d := wanted()
+	d.Unfiltered = []devices.MAC{phoneMAC}
+	l.set(d)
+	g := l.listenLog(d.NFLOGGroup)
+	for _, a := range router {
+		l.expect("UPnP", l.tv, "tcp", a, 5000, "router")
+		l.expect("NAT-PMP", l.tv, "udp", a, 5351, "router")
+		l.expect("the router's own page", l.tv, "tcp", a, 80, "router")
+		l.expect("UPnP of a device that is not seen", l.phone, "tcp", a, 5000, "router")
+	}
+	deadline := time.Now().Add(10 * time.Second) // the kernel gathers up to 32 packets, for up to a second
+	for time.Now().Before(deadline) && g.with("U", "") < 4 {
+		time.Sleep(50 * time.Millisecond)
+	}
+	time.Sleep(1500 * time.Millisecond) // and more would come by now
+	for text, want := range map[string]int{"": 4, "\x13\x88": 2, "\x14\xe7": 2} { // all; to 5000; to 5351
+		if got := g.with("U", text); got != want {
+			t.Errorf("%d packets with %q, want %d", got, text, want)
 		}
 	}
 }
