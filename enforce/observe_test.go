@@ -160,7 +160,7 @@ func TestPortMapsAreCopied(t *testing.T) {
 	for time.Now().Before(deadline) && g.with("U", "") < 4 {
 		time.Sleep(50 * time.Millisecond)
 	}
-	time.Sleep(1500 * time.Millisecond) // and more would come by now
+	time.Sleep(1500 * time.Millisecond)                                           // and more would come by now
 	for text, want := range map[string]int{"": 4, "\x13\x88": 2, "\x14\xe7": 2} { // all; to 5000; to 5351
 		if got := g.with("U", text); got != want {
 			t.Errorf("%d packets with %q, want %d", got, text, want)

@@ -126,7 +126,7 @@ func TestPortMaps(t *testing.T) {
 		t.Errorf("flows (-want +got):\n%s", diff)
 	}
 	events := b.events()
-	if len(events) == 0 || !strings.HasPrefix(events[0], "tv asked the router to open TCP port 443 to anybody outside, as port 8443, for 2h0m0s") {
+	if len(events) == 0 || !strings.HasPrefix(events[0], "tv asked the router to open TCP port 443 to anybody outside, as port 8443, for 2 hours") {
 		t.Errorf("events: %q", events)
 	}
 }

@@ -88,7 +88,7 @@ func (c *core) portMapped(s *running) bool {
 }
 
 // portMapWords says what was asked: "asked the router to open TCP port 443 to the
-// outside, as port 8443, for 1h0m0s".
+// outside, as port 8443, for 1 hour".
 func (s *running) portMapWords(m *dissect.PortMap, client netip.Addr) string {
 	var b strings.Builder
 	b.WriteString("asked the router to open ")
@@ -115,7 +115,19 @@ func (s *running) portMapWords(m *dissect.PortMap, client netip.Addr) string {
 		fmt.Fprintf(&b, ", as port %d", m.Outside)
 	}
 	if m.Lifetime > 0 {
-		fmt.Fprintf(&b, ", for %v", m.Lifetime)
+		b.WriteString(", for " + lasting(m.Lifetime))
 	}
 	return b.String()
+}
+
+// lasting words how long something holds, to the hour where it is long.
+func lasting(d time.Duration) string {
+	n, unit := int(d.Round(time.Minute)/time.Minute), "minute"
+	if d >= 2*time.Hour || d == time.Hour {
+		n, unit = int(d.Round(time.Hour)/time.Hour), "hour"
+	}
+	if n = max(n, 1); n > 1 {
+		unit += "s"
+	}
+	return fmt.Sprintf("%d %s", n, unit)
 }
