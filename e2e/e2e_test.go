@@ -46,6 +46,8 @@ import (
 //	act DEVICE VERB …        one act of a persona; its outcome is the command's stdout
 //	act6 DEVICE VERB …       the same over IPv6
 //	within 5s act …          repeat a command until its outcome matches the regexp that ends the line
+//	burst DEVICE N ADDRESS   N flows of one datagram each, as fast as it goes
+//	counted DEVICE N         wait until the flows in the ledger and those told as lost are N
 //	steady DEVICE NAME 8s    look NAME up each second from one source port; prints each answer with its time
 //	api GET PATH             ask the control socket; stdout is the JSON
 //	router CMD…, internet CMD…, on DEVICE CMD…   run a program there
@@ -137,6 +139,8 @@ func runStories(t *testing.T, dir string) {
 			"start":       withStory((*story).answers),
 			"netcurtain!": withStory((*story).refuses),
 			"signal":      withStory((*story).signal),
+			"burst":       withStory((*story).burst),
+			"counted":     withStory((*story).counted),
 			"act":         withStory((*story).act),
 			"act6":        withStory((*story).act6),
 			"within":      withStory((*story).within),

@@ -140,7 +140,7 @@ type TopRow struct {
 	BytesIn      int64
 	Flows        int64
 	Readable     int64 // flows; readable and not harmless
-	Blocked      int64
+	Blocked      int64 // connections; by device look-ups, too
 	Last         time.Time
 }
 

@@ -269,7 +269,7 @@ func (s *Store) Days(ctx context.Context, device devices.ID, since time.Time) (a
 			return err
 		}
 		if s.memory != nil {
-			saved, err := s.memory.days(ctx, first)
+			saved, err := s.memory.days(ctx, device, first)
 			if err != nil {
 				return err
 			}
@@ -281,9 +281,10 @@ func (s *Store) Days(ctx context.Context, device devices.ID, since time.Time) (a
 	return all, err
 }
 
-func (m *memory) days(ctx context.Context, first int) ([]dayRow, error) {
+func (m *memory) days(ctx context.Context, device devices.ID, first int) ([]dayRow, error) {
 	rows, err := m.db.QueryContext(ctx, `SELECT t.day, d.device, o.name, t.protection, t.bytes_out, t.bytes_in, t.flows, t.lookups, t.blocked
-		FROM day t CROSS JOIN device d ON d.id = t.device CROSS JOIN organisation o ON o.id = t.organisation WHERE t.day >= ?`, first)
+		FROM day t CROSS JOIN device d ON d.id = t.device CROSS JOIN organisation o ON o.id = t.organisation
+		WHERE t.day >= ?1 AND (?2 = '' OR t.device = (SELECT id FROM device WHERE device = ?2))`, first, string(device))
 	if err != nil {
 		return nil, err
 	}

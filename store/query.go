@@ -139,7 +139,8 @@ func (s *Store) Top(ctx context.Context, since time.Time, by journal.TopBy, limi
 func top(ctx context.Context, db *sql.DB, since time.Time, by journal.TopBy, most int) ([]journal.TopRow, error) {
 	const sums = `sum(bytes_out) AS out, sum(bytes_in) AS in_, sum(flows) AS flows,
 		sum(iif(protection = 3, flows, 0)) AS readable, sum(blocked) AS blocked, max(last_ms) AS last`
-	const span = " FROM hour WHERE device IN (SELECT id FROM device) AND hour >= ?1 GROUP BY "
+	// Look-ups move no bytes, and are most rows.
+	const span = " FROM hour WHERE device IN (SELECT id FROM device) AND hour >= ?1 AND protection > 0 GROUP BY "
 	const first = " ORDER BY out + in_ DESC, flows DESC LIMIT ?2"
 	query := map[journal.TopBy]string{
 		journal.TopByDestination: `SELECT d.device, n.name, n.organisation, n.purpose, n.country, t.out, t.in_, t.flows, t.readable, t.blocked, t.last
