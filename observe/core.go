@@ -20,9 +20,9 @@ type core struct {
 	started   time.Time
 	now       time.Time // of the thing that is being taken in
 	flows     *flow.Table[running]
-	flushed   *flow.Table[recorded] // flows that had to leave early, whose kernel counters go on
-	heard     *flow.Names           // from DNS answers
-	carried   *flow.Names           // from flows' own names, for the guard against shared addresses
+	early     early       // flows that had to leave early, whose kernel counters go on
+	heard     *flow.Names // from DNS answers
+	carried   *flow.Names // from flows' own names, for the guard against shared addresses
 	reading   reading
 	owners    map[devices.ID]*whose
 	facts     facts
@@ -63,14 +63,13 @@ const (
 	finReply = 2
 	reset    = 4
 
-	maxFlushed = 4096
-	maxTold    = 4096
+	maxTold = 4096
 )
 
 func newCore(cfg Config, m *metrics) *core {
 	c := &core{
 		cfg:       cfg,
-		flushed:   flow.NewTable[recorded](maxFlushed, nil),
+		early:     newEarly(m),
 		heard:     flow.NewNames(cfg.Names),
 		carried:   flow.NewNames(cfg.Names / 4),
 		looks:     flow.NewTable[looks](maxLooks, nil),
@@ -106,6 +105,9 @@ func (c *core) event(e *flow.Event) {
 		known = false
 	}
 	if !known {
+		if c.early.nothingNew(t, e) {
+			return
+		}
 		if s = c.add(t, e, nil); s == nil {
 			return
 		}
@@ -131,9 +133,8 @@ func (c *core) event(e *flow.Event) {
 // was recorded before.
 func (c *core) identify(s *running, e *flow.Event) {
 	s.ID = e.ID
-	if old, _, ok := c.flushed.Get(s.Tuple); ok && old.id == e.ID {
-		s.base = old.counters
-		c.flushed.Remove(s.Tuple)
+	if old, ok := c.early.take(s.Tuple, e.ID); ok {
+		s.base, s.parts, s.First = old.counters, 1, time.Unix(0, old.first)
 		return
 	}
 	// What ran before we did was recorded by whoever ran before us.

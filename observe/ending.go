@@ -9,12 +9,6 @@ import (
 	"github.com/netcurtain/netcurtain/policy"
 )
 
-// recorded is what the journal already has of a connection.
-type recorded struct {
-	id       uint32
-	counters flow.Counters
-}
-
 // end records a flow and forgets it.
 func (c *core) end(s *running) {
 	t := s.Tuple
@@ -25,15 +19,13 @@ func (c *core) end(s *running) {
 // flush records a flow whose place is needed, or whose end was not heard of; its
 // connection may go on.
 func (c *core) flush(s *running) {
+	if s.Counters == (flow.Counters{}) && s.parts == 0 && !s.proxied && !s.turnedAway() {
+		return // the kernel speaks of it again when it has counted something, and of its end
+	}
 	c.record(s)
-	if s.ID == 0 {
-		return
+	if s.ID != 0 {
+		c.early.put(s.Tuple, s.ID, recorded{s.Counters, s.First.UnixNano()})
 	}
-	old, _, ok := c.flushed.Get(s.Tuple)
-	if !ok {
-		old = c.flushed.Add(s.Tuple)
-	}
-	*old = recorded{s.ID, s.Counters}
 }
 
 func (c *core) record(s *running) {

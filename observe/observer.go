@@ -67,8 +67,10 @@ func New(cfg Config) (*Observer, error) {
 }
 
 // Event takes in what connection tracking says. It never blocks.
-func (o *Observer) Event(e flow.Event) {
-	o.count("event", o.put(func(b *batch) bool {
+func (o *Observer) Event(e flow.Event) { o.count("event", o.putEvent(e)) }
+
+func (o *Observer) putEvent(e flow.Event) bool {
+	return o.put(func(b *batch) bool {
 		if len(b.events) >= maxEvents || e.Kind == flow.Update && o.inbox.updates >= maxUpdates {
 			return false
 		}
@@ -77,7 +79,19 @@ func (o *Observer) Event(e flow.Event) {
 		}
 		b.events = append(b.events, e)
 		return true
-	}))
+	})
+}
+
+// Dumped is Event for a dump of the kernel's table, which can wait: it does until
+// there is room, or ctx ends.
+func (o *Observer) Dumped(ctx context.Context, e flow.Event) {
+	for !o.putEvent(e) {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(time.Millisecond):
+		}
+	}
 }
 
 // Packet takes in one of a flow's first packets, whose payload it copies. It

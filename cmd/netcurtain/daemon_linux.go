@@ -507,13 +507,17 @@ func (d *daemon) dumpRegularly(ctx context.Context) error {
 		case <-wait.C:
 		}
 		n := 0
-		err := d.tracker.Dump(ctx, func(e flow.Event) { n++; d.event(e) })
+		err := d.tracker.Dump(ctx, func(e flow.Event) {
+			if n++; d.on.Load() {
+				d.observer.Dumped(ctx, e)
+			}
+		})
 		d.health.set("counters", err, "Bytes of running connections are counted.", "")
 		// A dump of 12,000 entries costs a slow core 20 ms.
 		every := 5 * time.Second
 		switch {
 		case n > 20_000:
-			every = time.Minute
+			every = 20 * time.Second // within the 30 s that an unanswered datagram is remembered
 		case n > 2_000:
 			every = 15 * time.Second
 		}

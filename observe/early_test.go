@@ -1,0 +1,73 @@
+package observe
+
+import (
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/netcurtain/netcurtain/flow"
+)
+
+// More flows than the table holds, told of by the kernel in full several times
+// over: each is recorded once, with all of its bytes.
+func TestABurstIsCountedOnce(t *testing.T) {
+	b := &book{}
+	o, err := New(Config{Devices: house(), Record: b, Flows: 100})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := o.core
+	c.now = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	const n = 1000
+	event := func(kind flow.Kind, i int, counters flow.Counters) {
+		e := flow.Event{Kind: kind, ID: uint32(i + 1), Counters: counters, Start: c.now.Add(time.Second),
+			Tuple: flow.NewTuple(flow.UDP, netip.MustParseAddrPort("192.168.1.10:4000"), netip.AddrPortFrom(netip.MustParseAddr("203.0.113.1"), uint16(1000+i)))}
+		c.event(&e)
+	}
+	all := func(kind flow.Kind, counters flow.Counters) {
+		for i := range n {
+			event(kind, i, counters)
+		}
+	}
+	c.started = c.now
+	all(flow.New, flow.Counters{})
+	for range 3 {
+		c.now = c.now.Add(10 * time.Second)
+		all(flow.Update, count(1))
+		c.sweep()
+	}
+	c.now = c.now.Add(10 * time.Second)
+	all(flow.Update, count(2)) // each sent more
+	if len(c.early.told) < n-100 {
+		t.Errorf("%d flows are known to be recorded early", len(c.early.told))
+	}
+	all(flow.Destroy, count(2))
+	c.endAll()
+	var flows, bytes uint64
+	for _, e := range b.flows() {
+		if e.Flow.Part == 0 {
+			flows++
+		}
+		bytes += e.Flow.Counters.Orig.Bytes
+	}
+	if flows != n || bytes != n*count(2).Orig.Bytes {
+		t.Errorf("%d flows with %d bytes recorded, %d with %d wanted", flows, bytes, n, n*count(2).Orig.Bytes)
+	}
+	if len(c.early.told) != 0 || c.early.told != nil {
+		t.Errorf("%d flows are held after their end", len(c.early.told))
+	}
+}
+
+func TestEarlyIsBounded(t *testing.T) {
+	m, err := newMetrics(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	x := newEarly(m)
+	for i := range maxEarly + 10 {
+		x.put(tvWeb, uint32(i), recorded{})
+	}
+	if len(x.told) != maxEarly {
+		t.Errorf("%d are held, at most %d wanted", len(x.told), maxEarly)
+	}
+}
