@@ -72,7 +72,8 @@ func (p *lineParser) name(f form, s string) (reason string) {
 
 // rule emits r as what it is: a form and a name where they say all.
 func (p *lineParser) rule(r *rule) (reason string) {
-	if f, n, ok := r.simple(); ok {
+	// "*.0" alone reads as an address cut short; ".0^" does not.
+	if f, n, ok := r.simple(); ok && !(f == formBelow && isAddressLike(n)) {
 		return p.emit(parsed{form: f, name: n})
 	}
 	return p.emit(parsed{more: r})
