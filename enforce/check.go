@@ -78,10 +78,11 @@ func (k *Kernel) checkFeatures(ctx context.Context) []Problem {
 	}
 	var found []Problem
 	if !f.tproxy {
-		found = append(found, Problem{
-			What: "The kernel lacks tproxy: the web traffic of guarded devices cannot be decided by name.",
-			Fix:  "opkg install kmod-nft-tproxy kmod-nft-socket (OpenWrt)",
-		})
+		what := "The kernel lacks tproxy: the web traffic of guarded devices cannot be decided by name."
+		if f.redirect && f.zones {
+			what = "The kernel lacks tproxy: the web traffic of guarded devices is handed over by address translation instead, and what is open ends when we end."
+		}
+		found = append(found, Problem{What: what, Fix: "opkg install kmod-nft-tproxy kmod-nft-socket (OpenWrt), then restart netcurtain"})
 	}
 	if !f.zones {
 		found = append(found, Problem{

@@ -12,7 +12,8 @@
 //	other_resolvers  prerouting nat, dstnat-1  zone 4743: redirected to the router's own port 53
 //	to_us            input, 200                port 53 becomes ours, behind every other firewall
 //	from_us          output, raw               our port becomes 53, before connection tracking and every firewall
-//	handover         prerouting, mangle        TCP 80 and 443 of guarded devices by TPROXY, new connections only
+//	handover         prerouting, mangle        TCP 80 and 443 of guarded devices by TPROXY, new connections only;
+//	                                           without tproxy at raw, and chain handover_redirect (nat, dstnat-1) translates
 //	forward          forward, filter-1         refuses blocked addresses; QUIC, DoT, DoQ and known DoH addresses of guarded devices; copies first packets
 //	listeners        input, filter-1           refuses whoever knocks on our ports directly
 //	port_maps        input, filter-1           copies what may ask the router to open a port: UDP 5351, TCP from 1024 on
@@ -42,6 +43,7 @@
 //	alive                        Alive       ports taken over: 53 and 853, 80, 443; 5 s each
 //	aside                        Alive       interface . port where a firewall of somebody else drops what we take; an hour each
 //	blocked4, blocked6           Block, Unblock  device . address, each with its end
+//	carried4, carried6           the kernel  without tproxy: connections that the proxy carries, by both ends
 //	unseen4, unseen6             the kernel  addresses of unfiltered devices, for a minute
 //	taken, arrived               the kernel  interface . port: look-ups and connections taken, and those of them that arrived
 //
@@ -63,7 +65,12 @@
 // after the gate opened, over UDP and TCP, and is ours again with the first one
 // after it closed; no conntrack entry need be deleted for either.
 //
-// A TPROXY without a listener does not match, and the packet is routed.
+// A TPROXY without a listener does not match, and the packet is routed. Without
+// tproxy a connection's first packet puts it into a set while the gate is closed,
+// or takes it out; what is in the set is tracked in the zone, on the way out
+// alone, and translated there. So a new connection from the same port, which the
+// kernel's memory of a translation would keep with us, is free with its first
+// packet after the gate opened.
 //
 // # Beside other firewalls
 //

@@ -182,3 +182,107 @@ func TestFirewallBeforeTheProxy(t *testing.T) {
 	l.beat(ServiceHTTP)
 	l.expect("tried again", l.toy, "tcp", site4, 80, "http")
 }
+
+// withRedirect is withProxy on a kernel without tproxy.
+func withRedirect(t *testing.T) (l *lab, http, tls *server) {
+	l = newLab(t)
+	for _, port := range []uint16{80, 443} {
+		l.serve(l.internet, "site", port, site4, site6, other4, other6, private4)
+	}
+	http, tls = l.proxy("http", 8380), l.proxy("tls", 8343)
+	l.k.feat = &features{zones: true, redirect: true}
+	d := wanted()
+	d.Guarded = []devices.MAC{toyMAC}
+	l.set(d)
+	return l, http, tls
+}
+
+// TestRedirect: without tproxy the web traffic of guarded devices comes by address
+// translation, new connections only, and what runs goes on either way.
+func TestRedirect(t *testing.T) {
+	t.Parallel()
+	l, _, _ := withRedirect(t)
+	for _, a := range sites {
+		l.expect("before the first proof of life", l.toy, "tcp", a, 80, "site")
+		direct := l.running(l.toy, a, 80, "site")
+		l.alive(ServiceHTTP, ServiceTLS)
+		l.expect("guarded", l.toy, "tcp", a, 80, "http")
+		l.expect("guarded", l.toy, "tcp", a, 443, "tls")
+		l.expect("guarded: no QUIC", l.toy, "udp", a, 443, "refused")
+		l.expect("not guarded", l.tv, "tcp", a, 443, "site")
+		l.answers("armed", direct, "site")
+		carried := l.running(l.toy, a, 80, "http")
+		l.dead(ServiceHTTP)
+		l.answers("disarmed", carried, "http")
+		l.answers("disarmed", direct, "site")
+		l.expect("disarmed", l.toy, "tcp", a, 80, "site")
+		d := wanted()
+		l.set(d)
+		l.answers("left guard", carried, "http")
+		l.alive(ServiceHTTP)
+		l.expect("left guard", l.toy, "tcp", a, 80, "site")
+		d.Cut = []devices.MAC{toyMAC}
+		l.set(d)
+		l.answers("cut", carried, "reset")
+		l.answers("cut", direct, "reset")
+		d.Cut, d.Guarded = nil, []devices.MAC{toyMAC}
+		l.set(d)
+		l.dead(ServiceHTTP)
+		l.dead(ServiceTLS)
+	}
+	l.expect("private destination", l.toy, "tcp", private4, 80, "site")
+	l.alive(ServiceHTTP)
+	for _, from := range []*netlab.Host{l.toy, l.tv} {
+		l.expect("our listener itself", from, "tcp", netlab.RouterLAN4.Addr(), 8380, "refused")
+	}
+	l.in(func() error { return Release(t.Context()) })
+	if out := l.sh("conntrack -L 2>/dev/null; conntrack -L -f ipv6 2>/dev/null"); strings.Contains(out, "sport=8380") {
+		t.Errorf("still tracked:\n%s", out)
+	}
+}
+
+// TestRedirectFallsOpen: a client that begins again and again from one source port
+// is let through to the site itself as soon as the proxy is gone, killed or hung,
+// and comes back to it.
+func TestRedirectFallsOpen(t *testing.T) {
+	for _, death := range []string{"killed", "hung"} {
+		t.Run(death, func(t *testing.T) {
+			t.Parallel()
+			l, http, _ := withRedirect(t)
+			clients := []*client{
+				{name: "IPv4", network: "tcp", addr: site4, port: 80, host: l.toy, sport: 40000},
+				{name: "IPv6", network: "tcp", addr: site6, port: 80, host: l.toy, sport: 40001},
+			}
+			for _, c := range clients {
+				l.beat(ServiceHTTP)
+				if got := c.try(l, patient); got != "http" {
+					t.Errorf("%s while alive: %q", c.name, got)
+				}
+			}
+			l.beat(ServiceHTTP)
+			proof := time.Now()
+			if death == "killed" {
+				http.kill()
+			} else {
+				http.hung.Store(true)
+			}
+			for c, at := range l.until(clients, func(_ *client, got string) bool { return got == "site" }) {
+				t.Logf("%s: free %.1f s after the last proof of life", c.name, at.Sub(proof).Seconds())
+				if at.Sub(proof) > AliveFor+2*time.Second {
+					t.Errorf("%s: free only after %s", c.name, at.Sub(proof))
+				}
+			}
+			if death == "killed" {
+				l.proxy("http", 8380)
+			} else {
+				http.hung.Store(false)
+			}
+			for _, c := range clients {
+				l.beat(ServiceHTTP)
+				if got := c.try(l, patient); got != "http" {
+					t.Errorf("%s: first connection after we are back: %q", c.name, got)
+				}
+			}
+		})
+	}
+}

@@ -3,6 +3,7 @@
 package enforce
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -224,6 +225,8 @@ type client struct {
 	name    string
 	network string
 	addr    netip.Addr
+	port    uint16       // 0: 53
+	host    *netlab.Host // nil: the television
 	sport   uint16
 	open    net.Conn
 }
@@ -231,7 +234,7 @@ type client struct {
 // try asks once. A UDP client keeps its socket; a TCP client dials anew from the same port.
 func (c *client) try(l *lab, wait time.Duration) string {
 	if c.open == nil {
-		conn, err := l.dial(l.tv, c.network, c.sport, c.addr, 53, wait)
+		conn, err := l.dial(cmp.Or(c.host, l.tv), c.network, c.sport, c.addr, cmp.Or(c.port, 53), wait)
 		if err != nil {
 			return word(err)
 		}

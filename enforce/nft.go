@@ -80,8 +80,8 @@ func explain(ctx context.Context, err error, said string) error {
 // features are parts that some kernels lack and that we can stand without, and
 // what else of the machine the rules depend on.
 type features struct {
-	zones, tproxy bool
-	wayOut        []string // interfaces of default routes
+	zones, tproxy, redirect bool
+	wayOut                  []string // interfaces of default routes
 }
 
 // probe finds out which features the kernel has. It changes nothing.
@@ -93,8 +93,9 @@ func (n nft) probe(ctx context.Context) (features, error) {
 		return n.check(ctx, "table inet netcurtain_probe {\n\tchain probe {\n\t\t"+chain+"\n\t}\n}\n") == nil
 	}
 	f := features{
-		zones:  has("type filter hook prerouting priority raw;\n\t\tct zone set 1"),
-		tproxy: has("type filter hook prerouting priority mangle;\n\t\tmeta l4proto tcp socket transparent 1 tproxy to :1"),
+		zones:    has("type filter hook prerouting priority raw;\n\t\tct zone set 1"),
+		tproxy:   has("type filter hook prerouting priority mangle;\n\t\tmeta l4proto tcp socket transparent 1 tproxy to :1"),
+		redirect: has("type nat hook prerouting priority dstnat;\n\t\tct original zone 1 tcp dport 1 redirect to :1"),
 	}
 	return f, ctx.Err()
 }

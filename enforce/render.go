@@ -26,7 +26,7 @@ type skeleton struct {
 	NFLOGGroup   uint16
 	InterceptDNS bool
 	Zones        bool   // the kernel has conntrack zones
-	Handover     string // how guarded connections come to us: "tproxy", or "" where the kernel cannot
+	Handover     string // how guarded connections come to us: "tproxy", "redirect", or "" where the kernel can neither
 	Inside       string // interfaces that lead into the house and nowhere else, as nft lists them
 }
 
@@ -52,8 +52,11 @@ func (d Desired) split(f features) (skeleton, members) {
 		}
 	}
 	handover := ""
-	if f.tproxy {
+	switch {
+	case f.tproxy:
 		handover = "tproxy"
+	case f.redirect && f.zones:
+		handover = "redirect"
 	}
 	m.exempt4, m.exempt6 = byFamily(d.Exempt)
 	m.doors4, m.doors6 = byFamily(d.Doors)

@@ -71,6 +71,7 @@ func TestRender(t *testing.T) {
 	}{
 		{"full.nft", full(), features{zones: true, tproxy: true}, map[string]uint32{"table": 4743, "acct": 0}, true},
 		{"again.nft", wanted(), features{zones: true, tproxy: true}, map[string]uint32{"table": 4743}, false},
+		{"redirect.nft", full(), features{zones: true, redirect: true}, nil, true},
 		{"old-kernel.nft", full(), features{}, nil, true},
 		{"no-dns.nft", noDNS, features{zones: true, tproxy: true}, nil, true},
 	} {

@@ -45,9 +45,14 @@ func (c *core) lanSide(e *flow.Event) (flow.Tuple, bool) {
 	}
 	if !c.cfg.Own(dst) {
 		// A look-up to a hard-coded resolver that we answer ourselves never left:
-		// the kernel expects its reply from the router.
+		// the kernel expects its reply from the router. So it does where the proxy
+		// carries a connection without TPROXY; but that one does leave.
 		caught := e.Reply != (flow.Tuple{}) && c.cfg.Own(e.Reply.SrcAddr()) && e.Reply.SrcAddr() != src
-		return t, !caught
+		if caught {
+			s, _, known := c.flows.Get(t)
+			return t, known && s.proxied
+		}
+		return t, true
 	}
 	// A forwarded port: the outside knows our address, the LAN the device's.
 	if r := e.Reply.Reverse(); e.Reply != (flow.Tuple{}) && r.DstAddr() != dst && c.cfg.Local(r.DstAddr()) {

@@ -57,7 +57,7 @@ type share struct {
 
 func (p *Proxy) newConn(c *net.TCPConn) *conn {
 	p.metrics.open.Inc()
-	conn := &conn{TCPConn: c, proxy: p, src: addrPort(c.RemoteAddr()), dst: p.cfg.Original(c)}
+	conn := &conn{TCPConn: c, proxy: p, src: addrPort(c.RemoteAddr()), dst: p.original(c)}
 	p.live.Store(conn, struct{}{})
 	return conn
 }

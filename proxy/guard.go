@@ -85,6 +85,22 @@ func (p *Proxy) mayCarry(dst netip.AddrPort) (why string) {
 	return ""
 }
 
+// original is the destination that a client dialled. TPROXY leaves it as the
+// socket's own; where that is the router's, it was translated, or somebody knocks
+// at our listener.
+func (p *Proxy) original(c *net.TCPConn) netip.AddrPort {
+	if p.cfg.Original != nil {
+		return p.cfg.Original(c)
+	}
+	local := addrPort(c.LocalAddr())
+	if local.Addr().IsLoopback() || p.isOwn(local.Addr()) {
+		if dst, err := original(c); err == nil {
+			return dst
+		}
+	}
+	return local
+}
+
 func addrPort(a net.Addr) netip.AddrPort {
 	t, ok := a.(*net.TCPAddr)
 	if !ok {

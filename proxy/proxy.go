@@ -83,7 +83,8 @@ type Config struct {
 	// IPv6 included: those are not reached through us, either. nil is none.
 	House func(addr netip.Addr) bool
 	// Original gives the destination that a client dialled. nil is what TPROXY
-	// leaves in the accepted socket: its local address.
+	// leaves in the accepted socket: its local address; where that is our own, what
+	// the kernel's address translation remembers.
 	Original func(c net.Conn) netip.AddrPort
 	// Dial opens a connection to an original destination. nil dials with MarkOurs.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
@@ -142,9 +143,6 @@ func New(cfg Config) (*Proxy, error) {
 	}
 	if cfg.House == nil {
 		cfg.House = func(netip.Addr) bool { return false }
-	}
-	if cfg.Original == nil {
-		cfg.Original = func(c net.Conn) netip.AddrPort { return addrPort(c.LocalAddr()) }
 	}
 	if cfg.Dial == nil {
 		d := &net.Dialer{Timeout: 10 * time.Second, Control: markSocket(cfg.MarkOurs)}

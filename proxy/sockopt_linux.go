@@ -1,7 +1,11 @@
 package proxy
 
 import (
+	"encoding/binary"
+	"errors"
 	"fmt"
+	"net"
+	"net/netip"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -31,6 +35,46 @@ func transparentSocket(on bool) control {
 		}
 		return unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_TRANSPARENT, 1)
 	})
+}
+
+// original asks the kernel where a connection went before its destination was
+// translated to ours (SO_ORIGINAL_DST, IP6T_SO_ORIGINAL_DST). It fails for one that
+// was not.
+func original(c *net.TCPConn) (netip.AddrPort, error) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return netip.AddrPort{}, err
+	}
+	var dst netip.AddrPort
+	four := addrPort(c.LocalAddr()).Addr().Is4()
+	cerr := raw.Control(func(fd uintptr) {
+		if four {
+			dst, err = original4(int(fd))
+		} else {
+			dst, err = original6(int(fd))
+		}
+	})
+	return dst, errors.Join(err, cerr)
+}
+
+// original4 reads a sockaddr_in in the room of a structure that is large enough.
+func original4(fd int) (netip.AddrPort, error) {
+	m, err := unix.GetsockoptIPv6Mreq(fd, unix.SOL_IP, unix.SO_ORIGINAL_DST)
+	if err != nil {
+		return netip.AddrPort{}, err
+	}
+	return netip.AddrPortFrom(netip.AddrFrom4([4]byte(m.Multiaddr[4:8])), binary.BigEndian.Uint16(m.Multiaddr[2:4])), nil
+}
+
+// original6 reads a sockaddr_in6, with which ip6_mtuinfo begins.
+func original6(fd int) (netip.AddrPort, error) {
+	const ip6tOriginalDst = 80
+	m, err := unix.GetsockoptIPv6MTUInfo(fd, unix.SOL_IPV6, ip6tOriginalDst)
+	if err != nil {
+		return netip.AddrPort{}, err
+	}
+	port := binary.NativeEndian.AppendUint16(nil, m.Addr.Port)
+	return netip.AddrPortFrom(netip.AddrFrom16(m.Addr.Addr).Unmap(), binary.BigEndian.Uint16(port)), nil
 }
 
 func onSocket(what string, set func(fd int, network string) error) control {

@@ -4,6 +4,8 @@ package proxy
 
 import (
 	"errors"
+	"net"
+	"net/netip"
 	"syscall"
 )
 
@@ -19,4 +21,9 @@ func transparentSocket(on bool) control {
 	return func(string, string, syscall.RawConn) error {
 		return errors.New("transparent listening needs Linux")
 	}
+}
+
+// original fails: only Linux translates destinations this way.
+func original(*net.TCPConn) (netip.AddrPort, error) {
+	return netip.AddrPort{}, errors.New("the original destination is known on Linux only")
 }
