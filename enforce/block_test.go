@@ -212,3 +212,31 @@ func TestCutFileCannotBeWritten(t *testing.T) {
 	l.set(d)
 	l.expect("after the directory is there", l.tv, "udp", netlab.InternetWAN4.Addr(), 443, "refused")
 }
+
+// TestEndOneConnection: one connection ends at once, others between the same two
+// go on, and a new one may begin.
+func TestEndOneConnection(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	l.serve(l.internet, "site", 443, site4, site6)
+	l.set(wanted())
+	for _, a := range sites {
+		named, other := l.running(l.tv, a, 443, "site"), l.running(l.tv, a, 443, "site")
+		neighbour := l.running(l.phone, a, 443, "site")
+		from, to := named.LocalAddr().(*net.TCPAddr).AddrPort(), named.RemoteAddr().(*net.TCPAddr).AddrPort()
+		l.in(func() error { return l.k.End(t.Context(), flow.NewTuple(flow.TCP, from, to)) })
+		l.answers("ended by its name", named, "reset")
+		l.answers("another to the same address", other, "site")
+		l.answers("its neighbour", neighbour, "site")
+		l.expect("a new one", l.tv, "tcp", a, 443, "site")
+		u, err := l.dial(l.tv, "udp", 0, a, 443, patient)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer u.Close()
+		l.answers("a conversation", u, "site")
+		ufrom, uto := u.LocalAddr().(*net.UDPAddr).AddrPort(), u.RemoteAddr().(*net.UDPAddr).AddrPort()
+		l.in(func() error { return l.k.End(t.Context(), flow.NewTuple(flow.UDP, ufrom, uto)) })
+		l.answers("ended by its name", u, "refused")
+	}
+}

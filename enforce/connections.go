@@ -10,7 +10,9 @@ import (
 	"net/netip"
 	"slices"
 	"syscall"
+	"time"
 
+	"github.com/google/nftables"
 	netlinkmsg "github.com/mdlayher/netlink"
 	"github.com/ti-mo/conntrack"
 	"github.com/vishvananda/netlink"
@@ -45,6 +47,36 @@ func (k *Kernel) Delete(ctx context.Context, t flow.Tuple) error {
 		}
 	}
 	return nil
+}
+
+// endedFor is how long packets of a connection that was ended are refused: longer
+// than either side sends them again.
+const endedFor = 5 * time.Minute
+
+// End ends one running connection and nothing else between its two ends: both are
+// told with its next packet. A connection that is gone already is no error.
+func (k *Kernel) End(ctx context.Context, t flow.Tuple) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	set := "ended6"
+	if t.SrcAddr().Is4() {
+		set = "ended4"
+	}
+	if err := k.refresh(set, []nftables.SetElement{{Key: tupleKey(t), Timeout: endedFor}}); err != nil {
+		return fmt.Errorf("enforce: ending a connection: %w", err)
+	}
+	return k.Delete(ctx, t)
+}
+
+// tupleKey is protocol . address . port . address . port as nft lays concatenations out.
+func tupleKey(t flow.Tuple) []byte {
+	key := []byte{byte(t.Proto), 0, 0, 0}
+	for _, end := range []netip.AddrPort{t.SrcAddrPort(), t.DstAddrPort()} {
+		key = append(key, end.Addr().Unmap().AsSlice()...)
+		key = append(binary.BigEndian.AppendUint16(key, end.Port()), 0, 0)
+	}
+	return key
 }
 
 // deleteWhere deletes every tracked connection that match says yes to and

@@ -46,7 +46,7 @@ type Blocker interface {
 	Block(ctx context.Context, b Cut) error
 }
 
-// Cut is one flow to stop.
+// Cut is one flow to stop, or, with Free, a destination to reach again.
 type Cut struct {
 	Device devices.ID
 	MAC    devices.MAC   // refuse this device …
@@ -54,6 +54,12 @@ type Cut struct {
 	Tuple  flow.Tuple    // and forget this connection, so that the refusal applies to it
 	For    time.Duration // 0: refuse nothing more than is refused already, only forget the connection
 	Asked  policy.Query  // what was answered with Block
+	// ByName refuses this one connection, which said itself that it is for what is
+	// blocked: its address also carries names that the device may reach.
+	ByName bool
+	// Free lifts the refusal of Addr: the device was just given it for a name that
+	// it may reach. Tuple is not set.
+	Free bool
 }
 
 // Config is what an Observer needs. Only Record must be set.

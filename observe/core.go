@@ -25,6 +25,7 @@ type core struct {
 	carried   *flow.Names // from flows' own names, for the guard against shared addresses
 	reading   reading
 	owners    map[devices.ID]*whose
+	refused   map[refusal]refused
 	facts     facts
 	looks     *flow.Table[looks]
 	announced *flow.Table[announced]
@@ -47,15 +48,17 @@ type running struct {
 	toUs    bool // to the router itself: read for what it asks, and never recorded
 	proxied bool
 	settled bool // its first bytes were read, or waited for in vain
-	fins    uint8
-	serial  uint32 // of its conversation, to tell it from an earlier one on the same tuple
-	conv    *dissect.Conversation
-	seen    dissect.Result
-	verdict *policy.Verdict // nil when nothing was decided
-	base    flow.Counters   // already recorded, or from before our time
-	parts   uint32          // how many times it was recorded
-	told    int64           // when it was last recorded, in Unix nanoseconds
-	touched int64           // when a source last spoke of it, likewise
+	// byNameOnly: what it is for is blocked, and its address is needed for others
+	byNameOnly bool
+	fins       uint8
+	serial     uint32 // of its conversation, to tell it from an earlier one on the same tuple
+	conv       *dissect.Conversation
+	seen       dissect.Result
+	verdict    *policy.Verdict // nil when nothing was decided
+	base       flow.Counters   // already recorded, or from before our time
+	parts      uint32          // how many times it was recorded
+	told       int64           // when it was last recorded, in Unix nanoseconds
+	touched    int64           // when a source last spoke of it, likewise
 }
 
 const (
@@ -223,6 +226,7 @@ func (c *core) answers(s *running, b []byte) {
 // learn notes what a device was told. Where its names are not written down they
 // may not come to be written as the names of another device's flows, either.
 func (c *core) learn(d devices.ID, level devices.LogLevel, name string, addr netip.Addr, ttl time.Duration) {
+	c.free(d, name, addr)
 	if level == devices.LogNames {
 		c.heard.Learn(string(d), name, addr, ttl, c.now)
 	} else if d != "" {

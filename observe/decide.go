@@ -3,6 +3,7 @@ package observe
 import (
 	"encoding/binary"
 	"hash/maphash"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -23,7 +24,7 @@ func (c *core) decide(s *running) {
 	if c.cfg.Decide == nil || inbound || s.proxied || s.toUs || c.isInside(far.Addr()) {
 		return
 	}
-	s.verdict = nil
+	s.verdict, s.byNameOnly = nil, false
 	q := c.query(s, s.Name)
 	v := c.cfg.Decide.Decide(q)
 	if v == (policy.Verdict{}) {
@@ -33,20 +34,73 @@ func (c *core) decide(s *running) {
 	if v.Action != policy.Block || c.cfg.Block == nil || s.MAC == (devices.MAC{}) {
 		return
 	}
-	if c.sharesAddress(s) {
-		// Refusing the address would break what the household allows. The verdict
-		// stays visible as one that was only noted.
-		s.verdict.Action, s.verdict.Noted = policy.Allow, true
+	cut := Cut{Device: s.device, MAC: s.MAC, Addr: far.Addr(), Tuple: s.Tuple, Asked: q, For: c.cfg.BlockFor}
+	switch shared := c.sharesAddress(s); {
+	case shared && s.NameSource < flow.NameFromSNI:
+		// It was given the address for several names, and does not say which it
+		// means. The verdict stays visible as one that was only noted.
+		s.verdict.Action, s.verdict.Noted, s.byNameOnly = policy.Allow, true, true
 		c.m.blocks.WithLabelValues("shared-address").Inc()
 		return
+	case shared:
+		cut.ByName, cut.For, s.byNameOnly = true, 0, true
+		c.m.blocks.WithLabelValues("by-name").Inc()
+	case v.Reason == policy.ReasonSideDoor && s.mode == devices.ModeGuard:
+		cut.For = 0 // the kernel and the proxy refuse it already, on the one port that is meant
 	}
-	lasting := c.cfg.BlockFor
-	if v.Reason == policy.ReasonSideDoor && s.mode == devices.ModeGuard {
-		lasting = 0 // the kernel and the proxy refuse it already, on the one port that is meant
-	}
-	ok := c.cut(Cut{Device: s.device, MAC: s.MAC, Addr: far.Addr(), Tuple: s.Tuple, Asked: q, For: lasting})
-	if !ok {
+	if !c.cut(cut) {
 		c.m.dropped.WithLabelValues("block").Inc()
+	} else if cut.For > 0 {
+		c.refuse(s.device, far.Addr(), s.MAC, q)
+	}
+}
+
+// refusal is a destination that a device is refused by its address.
+type refusal struct {
+	device devices.ID
+	addr   netip.Addr
+}
+
+// refused is why, and until when.
+type refused struct {
+	asked policy.Query
+	mac   devices.MAC
+	until time.Time
+}
+
+// maxRefused bounds what is remembered; what is forgotten ends by itself.
+const maxRefused = 4096
+
+func (c *core) refuse(d devices.ID, a netip.Addr, mac devices.MAC, asked policy.Query) {
+	if len(c.refused) >= maxRefused {
+		clear(c.refused)
+	}
+	c.refused[refusal{d, a}] = refused{asked, mac, c.now.Add(c.cfg.BlockFor)}
+}
+
+// free lifts the refusal of an address which a device was just given for a name
+// that it may reach.
+func (c *core) free(d devices.ID, name string, a netip.Addr) {
+	k := refusal{d, a.Unmap().WithZone("")}
+	r, ok := c.refused[k]
+	if !ok || c.cfg.Decide == nil {
+		return
+	}
+	if r.until.Before(c.now) {
+		delete(c.refused, k)
+		return
+	}
+	q := r.asked
+	q.Now, q.Name, q.Purpose, q.Country = c.now, dnsname.Name(name), "", ""
+	if c.cfg.Atlas != nil {
+		to := c.cfg.Atlas.Describe(q.Name, q.Addr)
+		q.Purpose, q.Country = string(to.Purpose), to.Country
+	}
+	if c.cfg.Decide.Decide(q).Action == policy.Block {
+		return
+	}
+	if c.cut(Cut{Device: d, MAC: r.mac, Addr: k.addr, Free: true}) {
+		delete(c.refused, k)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"github.com/netcurtain/netcurtain/atlas"
 	"github.com/netcurtain/netcurtain/flow"
 	"github.com/netcurtain/netcurtain/internal/dnsname"
+	"github.com/netcurtain/netcurtain/policy"
 )
 
 // far is the end that is not the device's.
@@ -20,12 +21,14 @@ func (s *running) far() (netip.AddrPort, bool) {
 func (c *core) conclude(s *running) {
 	before, source := s.Name, s.NameSource
 	c.name(s)
-	if s.NameSource >= flow.NameFromSNI {
-		far, _ := s.far()
-		c.carried.Learn(string(s.device), s.Name, far.Addr(), 0, c.now)
-	}
 	if s.Name != before || s.NameSource != source {
 		c.decide(s)
+	}
+	// An address keeps few names: those that are blocked may not push out the one
+	// that it is needed for.
+	if s.NameSource >= flow.NameFromSNI && s.decided().Action != policy.Block {
+		far, _ := s.far()
+		c.carried.Learn(string(s.device), s.Name, far.Addr(), 0, c.now)
 	}
 	c.rare(s)
 }

@@ -412,14 +412,40 @@ func TestBlocking(t *testing.T) {
 			policy.Verdict{Action: policy.Block, Reason: policy.ReasonList, Rule: "ads.example", List: "test"},
 		},
 		{
-			"never when the address also carries what is allowed",
+			"one connection alone when the address also carries what is allowed",
 			func(o *Observer) {
 				o.Learn("tv", "video.example", tvWeb.DstAddr(), time.Minute)
 				o.Event(flow.Event{Kind: flow.New, ID: 1, Tuple: tvWeb})
 				o.Packet(flow.Packet{MAC: macTV, Tuple: tvWeb, Payload: request("x.ads.example")})
 			},
+			[]Cut{{Device: "tv", MAC: macTV, Addr: tvWeb.DstAddr(), Tuple: tvWeb, ByName: true}},
+			policy.Verdict{Action: policy.Block, Reason: policy.ReasonList, Rule: "ads.example", List: "test"},
+		},
+		{
+			"nothing while it does not say which of the names it means",
+			func(o *Observer) {
+				o.Learn("tv", "video.example", tvWeb.DstAddr(), time.Minute)
+				o.Learn("tv", "ads.example", tvWeb.DstAddr(), time.Minute)
+				o.Event(flow.Event{Kind: flow.New, ID: 1, Tuple: tvWeb})
+			},
 			nil,
 			policy.Verdict{Action: policy.Allow, Noted: true, Reason: policy.ReasonList, Rule: "ads.example", List: "test"},
+		},
+		{
+			"the address again, once it is given for a name that is allowed",
+			func(o *Observer) {
+				o.Event(flow.Event{Kind: flow.New, ID: 1, Tuple: tvWeb})
+				o.Packet(flow.Packet{MAC: macTV, Tuple: tvWeb, Payload: request("x.ads.example")})
+				time.Sleep(time.Minute)
+				o.Learn("tv", "more.ads.example", tvWeb.DstAddr(), time.Minute) // no reason to
+				o.Learn("tv", "video.example", tvWeb.DstAddr(), time.Minute)
+				o.Learn("tv", "video.example", tvWeb.DstAddr(), time.Minute)
+			},
+			[]Cut{
+				{Device: "tv", MAC: macTV, Addr: tvWeb.DstAddr(), Tuple: tvWeb, For: time.Hour},
+				{Device: "tv", MAC: macTV, Addr: tvWeb.DstAddr(), Free: true},
+			},
+			policy.Verdict{Action: policy.Block, Reason: policy.ReasonList, Rule: "ads.example", List: "test"},
 		},
 		{
 			"another hour, another site on the address",
@@ -457,6 +483,10 @@ func TestBlocking(t *testing.T) {
 			}
 			if got := b.flows()[len(b.flows())-1].Flow.Verdict; got != tc.want {
 				t.Errorf("verdict %+v, want %+v", got, tc.want)
+			}
+			shared := len(tc.cuts) > 0 && tc.cuts[0].ByName || tc.want.Noted
+			if got := b.flows()[len(b.flows())-1].Flow.ByNameOnly; got != shared {
+				t.Errorf("by name only: %v, want %v", got, shared)
 			}
 		})
 	}

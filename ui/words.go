@@ -338,7 +338,8 @@ func findings(f api.Flow) []string {
 	note(f.CarriedEncrypted, "readable only inside your house: Netcurtain carried it encrypted from here on")
 	note(f.PortMapped, "opened from outside, through a port that a device had the router open")
 	note(f.Inbound && !f.PortMapped, "opened from outside")
-	note(f.ByNameOnly, "blocked by its name: its address serves others, too")
+	note(f.ByNameOnly && f.Verdict == "block", "blocked by its name only: its address serves others, too")
+	note(f.ByNameOnly && f.Verdict != "block", "not blocked, though a name at this address is: the address serves others, too, and the connection did not say which it is for")
 	note(f.NameAmbiguous, "one of several names at this address")
 	note(f.ECH, "it hides which site it is for")
 	return out

@@ -35,6 +35,7 @@ type refuser interface {
 	Block(context.Context, ...enforce.Block) error
 	Unblock(context.Context, ...enforce.Block) error
 	Delete(context.Context, flow.Tuple) error
+	End(context.Context, flow.Tuple) error
 }
 
 func newBlocker(k refuser, now func() time.Time) *blocker {
@@ -57,6 +58,12 @@ const maxStanding = 4096
 
 // Block implements observe.Blocker.
 func (b *blocker) Block(ctx context.Context, c observe.Cut) error {
+	switch {
+	case c.Free:
+		return b.free(ctx, blocked{c.MAC, c.Addr})
+	case c.ByName:
+		return b.kernel.End(ctx, c.Tuple)
+	}
 	if c.For > 0 {
 		if err := b.kernel.Block(ctx, enforce.Block{MAC: c.MAC, Addr: c.Addr, For: min(c.For, refusalLasts)}); err != nil {
 			return err
@@ -64,6 +71,16 @@ func (b *blocker) Block(ctx context.Context, c observe.Cut) error {
 		b.remember(blocked{c.MAC, c.Addr}, standing{c.Asked, b.now().Add(c.For)})
 	}
 	return b.kernel.Delete(ctx, c.Tuple)
+}
+
+// free lifts one refusal.
+func (b *blocker) free(ctx context.Context, k blocked) error {
+	b.turn.Lock()
+	defer b.turn.Unlock()
+	b.mu.Lock()
+	delete(b.standing, k)
+	b.mu.Unlock()
+	return b.kernel.Unblock(ctx, enforce.Block{MAC: k.mac, Addr: k.addr})
 }
 
 // renew lets every refusal stand for another refusalLasts, or until its end.

@@ -54,6 +54,7 @@ func (k kernelOf) Unblock(_ context.Context, all ...enforce.Block) error {
 }
 
 func (kernelOf) Delete(context.Context, flow.Tuple) error { return nil }
+func (kernelOf) End(context.Context, flow.Tuple) error    { return nil }
 
 // A refusal of an hour is told to the kernel in short ends, so that it does not
 // outlive us, and no longer than it lasts or than policy would make it.
