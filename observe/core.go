@@ -82,6 +82,7 @@ func newCore(cfg Config, m *metrics) *core {
 		seed:      maphash.MakeSeed(),
 		cut:       func(Cut) bool { return false },
 		owners:    make(map[devices.ID]*whose),
+		refused:   make(map[refusal]refused),
 		facts:     make(facts),
 		m:         m,
 	}
