@@ -280,11 +280,17 @@ func TestWhoseFlow(t *testing.T) {
 	forwarded.Reply = ends("192.168.1.10:80", "203.0.113.9:5000", flow.UDP)
 	caught := ev("192.168.1.10:4000", "8.8.8.8:53")
 	caught.Reply = ends("192.168.1.1:53", "192.168.1.10:4000", flow.UDP)
+	hairpin := ev("192.168.1.20:5000", "198.51.100.1:8080") // the phone, to the television by the outer address
+	hairpin.Reply = ends("192.168.1.10:80", "192.168.1.1:61000", flow.UDP)
+	nat := ev("192.168.1.10:4000", "203.0.113.1:443")
+	nat.Reply = ends("203.0.113.1:443", "198.51.100.1:61000", flow.UDP)
 	for _, tc := range []struct {
 		name  string
 		event flow.Event
 		want  string
 	}{
+		{"a device behind NAT", nat, "tv 192.168.1.10:4000 > 203.0.113.1:443"},
+		{"a device to another by the outer address", hairpin, "phone 192.168.1.20:5000 > 192.168.1.10:80"},
 		{"a look-up that we caught and answered", caught, ""},
 		{"a device to the world", ev("192.168.1.10:4000", "203.0.113.1:443"), "tv 192.168.1.10:4000 > 203.0.113.1:443"},
 		{"a device by a public address", ev("[2001:db8::10]:4000", "[2001:db8:1::1]:443"), "tv [2001:db8::10]:4000 > [2001:db8:1::1]:443"},
@@ -310,6 +316,27 @@ func TestWhoseFlow(t *testing.T) {
 				t.Errorf("recorded %q, want %q", got, tc.want)
 			}
 		})
+	}
+}
+
+// A hairpin connection is one flow, though its packets are seen with other ends than
+// connection tracking names first.
+func TestHairpinIsOneFlow(t *testing.T) {
+	tracked := flow.Event{Kind: flow.New, ID: 1, Tuple: ends("192.168.1.20:5000", "198.51.100.1:8080", flow.TCP),
+		Reply: ends("192.168.1.10:80", "192.168.1.1:61000", flow.TCP)}
+	seen := ends("192.168.1.20:5000", "192.168.1.10:80", flow.TCP) // where first packets are copied
+	b := live(t, nil, func(o *Observer) {
+		tracked.At = time.Now()
+		o.Event(tracked)
+		o.Packet(flow.Packet{At: time.Now(), MAC: macPhone, Tuple: seen, Seq: 1, Flags: flow.ACK, Length: 100, Payload: request("tv.example")})
+		o.Packet(flow.Packet{At: time.Now(), Tuple: seen.Reverse(), Seq: 1, Flags: flow.ACK, Length: 100, Payload: answer()})
+		time.Sleep(time.Second)
+		tracked.Kind, tracked.Counters, tracked.At = flow.Destroy, count(3), time.Now()
+		o.Event(tracked)
+	})
+	flows := b.flows()
+	if len(flows) != 1 || flows[0].Device != "phone" || flows[0].Flow.Counters != count(3) || flows[0].Flow.Seen.App != "http" || flows[0].Flow.Inbound {
+		t.Errorf("%d flows: %+v", len(flows), flows)
 	}
 }
 

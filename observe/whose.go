@@ -54,9 +54,12 @@ func (c *core) lanSide(e *flow.Event) (flow.Tuple, bool) {
 		}
 		return t, true
 	}
-	// A forwarded port: the outside knows our address, the LAN the device's.
-	if r := e.Reply.Reverse(); e.Reply != (flow.Tuple{}) && r.DstAddr() != dst && c.cfg.Local(r.DstAddr()) {
-		return r, true
+	// A forwarded port: the outside knows our address, the LAN the device's. Who came
+	// stays who came, for a device that takes this way (hairpin) gets our address as
+	// its own only behind the hook where packets are seen.
+	if device := e.Reply.SrcAddr(); e.Reply != (flow.Tuple{}) && device != dst && c.cfg.Local(device) {
+		t.Dst, t.DstPort = e.Reply.Src, e.Reply.SrcPort
+		return t, true
 	}
 	return t, false
 }

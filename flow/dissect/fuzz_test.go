@@ -57,3 +57,49 @@ func FuzzDHCP(f *testing.F) {
 		feedAll(t, flow.UDP, port, up, down, uint16(len(up)))
 	})
 }
+
+// FuzzTalks: protocols whose words announce flows, ports and credentials, on the
+// port of each.
+func FuzzTalks(f *testing.F) {
+	const sdp = "v=0\r\nc=IN IP4 192.168.1.9\r\nm=audio 40000 RTP/AVP 0\r\na=crypto:1 x inline:y\r\n"
+	f.Add(false, uint16(5060), []byte("INVITE sip:bob@pbx.example SIP/2.0\r\nAuthorization: Digest username=\"a\", nonce=\"n\", response=\"00\"\r\n\r\n"+sdp), []byte("SIP/2.0 200 OK\r\n\r\n"+sdp), uint16(9))
+	f.Add(true, uint16(554), []byte("SETUP rtsp://u:p@cam.example/1 RTSP/1.0\r\nTransport: RTP/AVP;unicast;client_port=5000-5001\r\n\r\n"), []byte("RTSP/1.0 200 OK\r\nTransport: RTP/SAVP;server_port=6970-6971\r\n\r\n"), uint16(40))
+	f.Add(true, uint16(110), []byte("APOP admin 00\r\nAUTH CRAM-MD5\r\nYWRtaW4gMDA=\r\n"), []byte("+OK <1@b>\r\n+ PDlAYj4=\r\n"), uint16(5))
+	f.Add(true, uint16(143), []byte("a LOGIN {5}\r\nadmin {5}\r\nadmin\r\n"), []byte("* OK\r\n"), uint16(12))
+	f.Add(true, uint16(25), []byte("EHLO a\r\nAUTH XOAUTH2 dXNlcj1hAWF1dGg9QmVhcmVyIHgBAQ==\r\n"), []byte("220 x ESMTP\r\n334 \r\n"), uint16(8))
+	f.Add(true, uint16(5222), []byte("<stream:stream><auth mechanism='PLAIN'>AGEAYg==</auth><username>u</username><password>p</password>"), []byte("<stream:stream>"), uint16(15))
+	f.Add(true, uint16(5000), []byte("POST /c HTTP/1.1\r\nSOAPAction: \"x#AddPortMapping\"\r\nContent-Length: 120\r\n\r\n<NewExternalPort a=\"b\">1</NewExternalPort><NewInternalPort>2</NewInternalPort><NewProtocol>TCP</NewProtocol><NewLeaseDuration>9</NewLeaseDuration>"), []byte{}, uint16(80))
+	f.Add(false, uint16(5351), []byte("\x00\x02\x00\x00\x01\xbb\x20\xfb\x00\x00\x1c\x20"), []byte("\x02\x81\x00\x00"+strings.Repeat("\x01", 76)), uint16(99))
+	f.Add(true, uint16(50051), []byte(http2Preface+"\x00\x00\x0e\x01\x2c\x00\x00\x00\x01\x01\x00\x00\x00\x00\x00\x83\x86\x84\x41\x01a\x00"), []byte{}, uint16(30))
+	f.Fuzz(func(t *testing.T, tcp bool, port uint16, up, down []byte, cut uint16) {
+		p := flow.UDP
+		if tcp {
+			p = flow.TCP
+		}
+		if r := feedAll(t, p, port, up, down, cut); r.PortMap != nil && r.PortMap.Lifetime < 0 {
+			t.Errorf("a port for %v", r.PortMap.Lifetime)
+		}
+	})
+}
+
+// FuzzDTLS: handshakes and what follows, both ways.
+func FuzzDTLS(f *testing.F) {
+	hello := dtlsMessage(f)
+	f.Add([]byte(dtlsPiece(hello, 0, 1000)), []byte(dtlsPiece(hello, 1000, 2000)), []byte(dtlsOf(2, 1, serverHello(0xfefd, 0xfefc, 0x1301))))
+	f.Add([]byte(dtlsOf(3, 0, []byte{0xfe, 0xff, 2, 1, 2})), []byte(dtlsPiece(hello, 0, len(hello))), []byte("\x17\xfe\xfd\x00\x01\x00\x00\x00\x00\x00\x01\x00\x04abcd"))
+	f.Fuzz(func(t *testing.T, one, two, answer []byte) {
+		c := New(flow.UDP, 4433)
+		for _, d := range []struct {
+			dir flow.Dir
+			b   []byte
+		}{{flow.Orig, one}, {flow.Orig, two}, {flow.Reply, answer}, {flow.Reply, one}, {flow.Orig, answer}} {
+			c.Feed(d.dir, packet(flow.UDP, d.dir, 4433, 0, bytes.Clone(d.b)))
+		}
+		if held := c.Held(); held > 6*maxStream {
+			t.Errorf("holds %d octets", held)
+		}
+		if r := c.Result(); r.App == "" || r.Reason == "" || (r.ServerName == "") != (r.NameFrom == "") {
+			t.Errorf("%+v", r)
+		}
+	})
+}
