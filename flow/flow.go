@@ -178,7 +178,7 @@ type Packet struct {
 	Flags   uint8   // TCP only: FIN 1, SYN 2, RST 4, PSH 8, ACK 16
 	Length  int     // of the IP packet on the wire, header included
 	Payload []byte  // may be cut short by the source's snap length
-	Missing int     // UDP only: octets of the payload that the source cut off
+	Missing int     // octets of the payload that the source cut off
 }
 
 // TCP header flags (RFC 9293 §3.1).

@@ -411,6 +411,9 @@ func (d *decoder) transport(b []byte, length, depth int, partial bool, p *flow.P
 		p.Seq = binary.BigEndian.Uint32(b[4:])
 		p.Flags = b[13] & 0x1f
 		p.Payload = b[min(header, len(b)):]
+		if !partial {
+			p.Missing = max(length-max(len(b), header), 0)
+		}
 	case flow.UDP:
 		if len(b) < 8 {
 			return d.short(b, p)

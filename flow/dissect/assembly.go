@@ -54,6 +54,17 @@ func (a *assembly) shift(n int) bool {
 	return true
 }
 
+// drop lets go of the hole before the first byte, and returns its size.
+func (a *assembly) drop() int {
+	n := a.spans[0].from
+	a.buf = a.buf[:copy(a.buf, a.buf[n:])]
+	for i := range a.spans {
+		a.spans[i].from -= n
+		a.spans[i].to -= n
+	}
+	return n
+}
+
 func (a *assembly) grow(n int) {
 	if n <= cap(a.buf) {
 		a.buf = a.buf[:n]

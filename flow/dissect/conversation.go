@@ -62,6 +62,13 @@ func (c *Conversation) Reset(p flow.Proto, dst uint16) {
 
 // Close frees what the conversation holds of the flow's bytes. Its Result stays.
 func (c *Conversation) Close() {
+	if c.state == no && !c.tls.seen { // a beginning that was lost: what came after it may tell
+		for dir := range c.dir {
+			if s := &c.dir[dir]; c.proto == flow.TCP && c.state == no && s.skip() {
+				c.readTCP(flow.Dir(dir), s.base, s.bytes(), 0)
+			}
+		}
+	}
 	c.finish(c.Result())
 }
 
@@ -143,7 +150,7 @@ func (c *Conversation) feedTCP(dir flow.Dir, pkt *flow.Packet) {
 	if c.tls.seen {
 		c.followTLS()
 	} else {
-		c.readTCP(dir, seq, pkt.Payload)
+		c.readTCP(dir, seq, pkt.Payload, pkt.Missing)
 	}
 	if c.state != final {
 		c.dir[dir].keep()
@@ -160,7 +167,7 @@ func (c *Conversation) spent() bool {
 }
 
 // readTCP asks the recognisers about both streams.
-func (c *Conversation) readTCP(dir flow.Dir, seq uint32, segment []byte) {
+func (c *Conversation) readTCP(dir flow.Dir, seq uint32, segment []byte, missing int) {
 	defer c.lookAway()
 	c.lookBoth(dir)
 	if c.rec != nil {
@@ -183,7 +190,7 @@ func (c *Conversation) readTCP(dir flow.Dir, seq uint32, segment []byte) {
 		}
 		c.turned = false
 	}
-	if tlsRecords(segment) || tlsWithin(c.dir[dir].bytes()) { // the capture began after the handshake
+	if tlsRecords(segment, missing) || tlsWithin(c.dir[dir].bytes()) { // the capture began after the handshake
 		c.finish(Result{App: "tls", Protection: flow.Encrypted, Reason: "TLS records seen; the handshake was not", TLS: &TLS{}})
 	}
 }

@@ -81,12 +81,19 @@ func amqpFrame(b []byte) bool {
 		return false
 	}
 	n := binary.BigEndian.Uint32(b[3:])
+	if b[0] == 1 && b[2] == 0 && len(b) >= 13 && string(b[7:11]) == "\x00\x0a\x00\x0a" { // connection.start
+		return true
+	}
 	return n < maxStream && len(b) >= 8+int(n) && b[7+n] == 0xce
 }
 
 // readPostgres knows PostgreSQL by its startup or SSL request.
 func readPostgres(v *view, r *Result) state {
 	b := v.up
+	if v.port(5432) && len(b) == 0 && postgresMessages(v.down) {
+		r.readable("PostgreSQL without TLS")
+		return yes
+	}
 	if len(b) < 8 {
 		return no
 	}
@@ -103,7 +110,7 @@ func readPostgres(v *view, r *Result) state {
 			message.take(3) // its type and half its size
 			r.credential("postgres-password", user, bytes.TrimRight(message.take(message.u16()-4), "\x00"))
 		}
-	case v.port(5432) && postgresMessages(v.up) && postgresMessages(v.down):
+	case v.port(5432) && postgresMessages(v.up) && (len(v.down) == 0 || postgresMessages(v.down)):
 	default:
 		return no
 	}
@@ -128,6 +135,9 @@ func postgresMessages(b []byte) bool {
 // readMySQL knows MySQL by the server's greeting: protocol 10, a version, a NUL.
 func readMySQL(v *view, r *Result) state {
 	b := v.down
+	if len(b) == 0 && mysqlAsksTLS(v.up) {
+		return upgrade(v, r, true, "MySQL without TLS")
+	}
 	if len(b) < 12 || b[3] != 0 || b[4] != 10 {
 		return no
 	}
@@ -141,6 +151,13 @@ func readMySQL(v *view, r *Result) state {
 	}
 	r.readable("MySQL without TLS")
 	return yes
+}
+
+// mysqlAsksTLS knows the request for TLS where the greeting was not seen: 32 octets,
+// the first answer, flags, a size, a character set and 23 zeros.
+func mysqlAsksTLS(b []byte) bool {
+	return len(b) >= 36 && b[0] == 32 && b[1] == 0 && b[2] == 0 && b[3] == 1 &&
+		binary.LittleEndian.Uint32(b[4:])&0x0a00 == 0x0a00 && len(bytes.Trim(b[13:36], "\x00")) == 0
 }
 
 // readLDAP knows LDAP (RFC 4511 §4.1.1): a sequence of message ID and operation.

@@ -10,7 +10,7 @@ import (
 func readDHCP(v *view, r *Result) state {
 	b := v.up
 	if len(b) < 240 || b[0] != 1 && b[0] != 2 || string(b[236:240]) != "\x63\x82\x53\x63" {
-		if !(v.port(67) && v.port(68)) || len(b) < 236 || b[0] != 1 && b[0] != 2 || b[1] != 1 || b[2] != 6 {
+		if !(v.port(67) && (v.port(68) || v.missing > 0)) || len(b) < 28 || v.size() < 236 || b[0] != 1 && b[0] != 2 || b[1] != 1 || b[2] != 6 {
 			return no
 		}
 		r.App = "dhcp" // plain BOOTP
@@ -235,17 +235,17 @@ func readSNMP(v *view, r *Result) state {
 // readRADIUS knows RADIUS (RFC 2865) by code, length and attributes that fit.
 func readRADIUS(v *view, r *Result) state {
 	b := v.up
-	if len(b) < 20 || int(binary.BigEndian.Uint16(b[2:])) > len(b) || int(binary.BigEndian.Uint16(b[2:])) < 20 {
+	if len(b) < 20 || int(binary.BigEndian.Uint16(b[2:])) > v.size() || int(binary.BigEndian.Uint16(b[2:])) < 20 {
 		return no
 	}
 	port := v.port(1812) || v.port(1813) || v.port(1645) || v.port(1646) || v.port(3799)
 	code := b[0]
-	if code == 0 || code > 45 || !port && (code > 5 && code != 11 || int(binary.BigEndian.Uint16(b[2:])) != len(b) || len(b) == 20) {
+	if code == 0 || code > 45 || !port && (code > 5 && code != 11 || int(binary.BigEndian.Uint16(b[2:])) != v.size() || len(b) == 20) {
 		return no
 	}
-	for attrs := b[20:binary.BigEndian.Uint16(b[2:])]; len(attrs) > 0; {
+	for attrs := b[20:min(int(binary.BigEndian.Uint16(b[2:])), len(b))]; len(attrs) > 0; {
 		if len(attrs) < 2 || attrs[1] < 2 || int(attrs[1]) > len(attrs) {
-			if port {
+			if port || v.missing > 0 {
 				break // broken, but RADIUS
 			}
 			return no

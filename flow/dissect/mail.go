@@ -82,10 +82,14 @@ func eachLine(b []byte, f func(line []byte)) {
 	}
 }
 
-// word reports whether line begins with a command, in any case, followed by its end or a space.
+// word reports whether line begins with a command, in any case, followed by a space
+// or an end.
 func word(line []byte, command string) bool {
-	return len(line) >= len(command) && bytes.EqualFold(line[:len(command)], []byte(command)) &&
-		(len(line) == len(command) || line[len(command)] == ' ')
+	if len(line) < len(command) || !bytes.EqualFold(line[:len(command)], []byte(command)) {
+		return false
+	}
+	rest := line[len(command):]
+	return len(rest) == 0 || rest[0] == ' ' || rest[0] == '\r' || rest[0] == '\n'
 }
 
 func words(line []byte, commands ...string) bool {
@@ -236,7 +240,7 @@ func readXMPP(v *view, r *Result) state {
 }
 
 func xmppHeader(b []byte) bool {
-	return bytes.HasPrefix(b, []byte("<stream:stream")) ||
+	return bytes.HasPrefix(b, []byte("<stream:")) ||
 		bytes.HasPrefix(b, []byte("<?xml")) && bytes.Contains(b[:min(len(b), 512)], []byte("<stream:stream"))
 }
 

@@ -187,7 +187,7 @@ func readRTMP(v *view, r *Result) state {
 	ok := func(b []byte) bool {
 		return len(b) >= 9 && b[0] == 3 && (binary.BigEndian.Uint32(b[5:]) == 0 || v.port(1935))
 	}
-	if !ok(v.up) || !v.port(1935) && len(v.up) < 1537 && len(v.down) < 1537 {
+	if len(v.up) > 0 && !ok(v.up) || len(v.up) == 0 && !ok(v.down) || !v.port(1935) && len(v.up) < 1537 && len(v.down) < 1537 {
 		return no
 	}
 	r.readable("RTMP without TLS")
@@ -208,13 +208,13 @@ func readBitTorrent(v *view, r *Result) state {
 const stunMagic = "\x21\x12\xa4\x42"
 
 // isSTUN checks a STUN header (RFC 8489 §5).
-func isSTUN(b []byte) bool {
-	return len(b) >= 20 && b[0] < 4 && string(b[4:8]) == stunMagic && b[3]&3 == 0 && int(binary.BigEndian.Uint16(b[2:])) <= len(b)-20
+func isSTUN(b []byte, missing int) bool {
+	return len(b) >= 20 && b[0] < 4 && string(b[4:8]) == stunMagic && b[3]&3 == 0 && int(binary.BigEndian.Uint16(b[2:])) <= len(b)+missing-20
 }
 
 // isClassicSTUN checks the header of RFC 3489, which had no magic cookie.
-func isClassicSTUN(b []byte) bool {
-	return len(b) >= 20 && b[0] <= 1 && (b[1] == 0x01 || b[1] == 0x11 || b[1] == 0x02) && int(binary.BigEndian.Uint16(b[2:])) == len(b)-20
+func isClassicSTUN(b []byte, missing int) bool {
+	return len(b) >= 20 && b[0] <= 1 && (b[1] == 0x01 || b[1] == 0x11 || b[1] == 0x02) && int(binary.BigEndian.Uint16(b[2:])) == len(b)+missing-20
 }
 
 // readSTUN knows STUN and TURN. They find a way for something else, which may
@@ -224,7 +224,10 @@ func readSTUN(v *view, r *Result) state {
 	if len(b) >= 22 && b[0] == 0 && int(binary.BigEndian.Uint16(b)) == len(b)-2 { // framed for TCP (RFC 4571)
 		b = b[2:]
 	}
-	if !isSTUN(b) && !isSTUN(v.down) && !(v.port(3478) && isClassicSTUN(b)) {
+	if v.c.proto == flow.TCP && len(b) >= 22 && b[0] == 0 && b[2] < 4 && string(b[6:10]) == stunMagic { // more follows
+		b = b[2:]
+	}
+	if !isSTUN(b, v.missing) && !isSTUN(v.down, 0) && !(v.port(3478) && isClassicSTUN(b, v.missing)) {
 		return no
 	}
 	r.harmless("STUN: finds a way for a call, and carries none of it")

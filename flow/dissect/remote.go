@@ -13,6 +13,10 @@ func (v *view) prefix(s string) bool {
 // readSSH knows SSH by its identification line (RFC 4253 §4.2).
 func readSSH(v *view, r *Result) state {
 	if !v.prefix("SSH-") {
+		if keyExchange(v.up) || keyExchange(v.down) {
+			r.encrypted("SSH, whose first line was not seen")
+			return final
+		}
 		return no
 	}
 	r.encrypted("SSH")
@@ -20,6 +24,17 @@ func readSSH(v *view, r *Result) state {
 		r.encrypted("SSH version 1, whose encryption is outdated")
 	}
 	return final
+}
+
+// keyExchange knows SSH's second message (RFC 4253 §7.1): size, padding, number 20,
+// a cookie and a list of methods.
+func keyExchange(b []byte) bool {
+	const kexInit = 20
+	if len(b) < 32 || b[0] != 0 || b[5] != kexInit || b[22] != 0 || b[23] != 0 {
+		return false
+	}
+	list := b[26:min(len(b), 26+int(binary.BigEndian.Uint16(b[24:])))]
+	return looksReadable(list) && (bytes.Contains(list, []byte("sha")) || bytes.Contains(list, []byte("curve25519")))
 }
 
 // readTelnet knows Telnet by its option negotiation (RFC 854); on its port text is enough.

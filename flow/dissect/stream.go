@@ -37,6 +37,17 @@ func (s *stream) begin(seq uint32, b []byte) {
 	s.base, s.started, s.anchored, s.lent = seq, true, false, b
 }
 
+// skip makes the first byte that is there the start, for what was before it seems
+// not to come any more. It reports whether that brought anything.
+func (s *stream) skip() bool {
+	if s.muted || s.lent != nil || len(s.held.spans) == 0 || s.held.spans[0].from == 0 {
+		return false
+	}
+	n := s.held.drop()
+	s.base, s.anchored = s.base+uint32(n), false
+	return true
+}
+
 // empty reports that the stream holds nothing.
 func (s *stream) empty() bool { return s.lent == nil && len(s.held.spans) == 0 }
 

@@ -90,6 +90,9 @@ func TestCutDatagrams(t *testing.T) {
 		"wireguard": {51820, "\x01\x00\x00\x00" + noise(144)[:144], 54},
 		"bacnet":    {47808, "\x81\x0b\x00\x0c\x01\x20\xff\xff\x00\xff\x10\x08", 8},
 		"knx":       {3671, "\x06\x10\x02\x01\x00\x0e\x08\x01\xc0\xa8\x01\x02\x0e\x57", 10},
+		"dhcp":      {67, dhcp(1, "tv"), 100},
+		"stun":      {3478, "\x00\x01\x00\x10\x21\x12\xa4\x42abcdefghijkl0123456789abcdef", 24},
+		"radius":    {1812, "\x01\x07\x00\x1c0123456789abcdef\x01\x08tester", 22},
 		"lifx":      {56700, string(append([]byte{49, 0, 0, 0x34}, make([]byte, 45)...)), 40},
 	} {
 		c := New(flow.UDP, tc.port)
@@ -138,6 +141,15 @@ func TestOddTalks(t *testing.T) {
 		{"smtp, only the server is heard, taken for the client", flow.TCP, 25, []string{"> 220 mx.example ESMTP\r\n", "> 250 mx.example\r\n"}, Result{App: "smtp", Protection: flow.Readable}},
 		{"ftp, only the server is heard, taken for the client", flow.TCP, 2121, []string{"> 220 FTP server ready\r\n"}, Result{App: "ftp", Protection: flow.Readable}},
 		{"wireguard, a keep-alive", flow.UDP, 51820, []string{"> \x04\x00\x00\x00\x07\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00" + noise(64)[:16]}, Result{App: "wireguard", Protection: flow.Encrypted}},
+		{"pop3, only the client, whose commands have no words", flow.TCP, 110, []string{"> AUTH\r\n", "> CAPA\r\n"}, Result{App: "pop3", Protection: flow.Readable}},
+		{"ftp, only the client", flow.TCP, 21, []string{"> SYST\r\n"}, Result{App: "ftp", Protection: flow.Readable}},
+		{"mysql, only the client, which asks for TLS", flow.TCP, 3306, []string{"> \x20\x00\x00\x01\x85\xae\xff\x19\x00\x00\x00\x01\x2d" + strings.Repeat("\x00", 23), "> " + hello},
+			Result{App: "mysql", ServerName: site, NameFrom: "sni", Protection: flow.Encrypted}},
+		{"ssh, its first line was lost", flow.TCP, 2222, []string{"> \x00\x00\x02\x4c\x07\x14" + noise(64)[:16] + "\x00\x00\x00\x2ecurve25519-sha256,diffie-hellman-group14-sha256"}, Result{App: "ssh", Protection: flow.Encrypted}},
+		{"amqp, the server's long first frame", flow.TCP, 5672, []string{"< \x01\x00\x00\x00\x00\x01\xf0\x00\x0a\x00\x0a\x00\x09"}, Result{App: "amqp", Protection: flow.Readable}},
+		{"postgres, only the server", flow.TCP, 5432, []string{"< R\x00\x00\x00\x0c\x00\x00\x00\x05abcd"}, Result{App: "postgres", Protection: flow.Readable}},
+		{"openvpn under way", flow.UDP, 1194, []string{"> \x48\x00\x00\x01" + noise(200)}, Result{App: "openvpn", Protection: flow.Encrypted}},
+		{"rtmp, only the server", flow.TCP, 1935, []string{"< \x03\x00\x00\x00\x01\x00\x00\x00\x00" + noise(128)}, Result{App: "rtmp", Protection: flow.Readable}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			got := talk(tc.proto, tc.port, tc.lines...)
@@ -305,5 +317,43 @@ func TestPortMaps(t *testing.T) {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+// Where the first segment was lost, what came after it may tell, at the latest when
+// nothing more is waited for.
+func TestLostBeginnings(t *testing.T) {
+	for name, tc := range map[string]struct {
+		lines []string // segments behind the one that was lost
+		want  string
+	}{
+		"http":                  {[]string{"GET /next HTTP/1.1\r\nHost: a.example\r\n\r\n"}, "http"},
+		"tls records":           {[]string{"\x17\x03\x03\x00\x60" + noise(128)[:96]}, "tls"},
+		"nothing anybody knows": {[]string{noise(128)}, "unknown"},
+	} {
+		c := New(flow.TCP, 7777)
+		syn := packet(flow.TCP, flow.Orig, 7777, 99, nil)
+		syn.Flags = flow.SYN
+		c.Feed(flow.Orig, syn)
+		seq := uint32(100 + 700)
+		for _, l := range tc.lines {
+			c.Feed(flow.Orig, packet(flow.TCP, flow.Orig, 7777, seq, []byte(l)))
+			seq += uint32(len(l))
+		}
+		c.Close()
+		if got := c.Result().App; got != tc.want {
+			t.Errorf("%s: %s", name, got)
+		}
+	}
+}
+
+// A record of which the source kept but the beginning still fills its segment.
+func TestCutRecord(t *testing.T) {
+	c := New(flow.TCP, 443)
+	p := packet(flow.TCP, flow.Orig, 443, 1, []byte("\x17\x03\x03\x05\x00"+noise(64)[:40]))
+	p.Missing = 0x500 - 40
+	c.Feed(flow.Orig, p)
+	if got := c.Result(); got.App != "tls" || got.Protection != flow.Encrypted {
+		t.Errorf("%+v", got)
 	}
 }

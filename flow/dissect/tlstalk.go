@@ -151,8 +151,8 @@ func (t *tlsTalk) result() Result {
 // tlsRecords reports whether a segment holds TLS records after the handshake: at
 // least one whole record header whose record ends with the segment or is followed
 // by another header. The content must not be text, or anybody could dress clear
-// bytes as TLS.
-func tlsRecords(b []byte) bool {
+// bytes as TLS. missing bytes of the segment were cut off.
+func tlsRecords(b []byte, missing int) bool {
 	records := 0
 	for len(b) >= 5 {
 		kind, n := b[0], int(binary.BigEndian.Uint16(b[3:]))
@@ -167,7 +167,7 @@ func tlsRecords(b []byte) bool {
 			return false
 		}
 		records++
-		if len(b) == 5+n {
+		if len(b) == 5+n || missing > 0 && len(b)+missing == 5+n && len(body) >= 16 && !looksReadable(body) {
 			return true
 		}
 		if len(b) < 5+n {

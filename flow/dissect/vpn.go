@@ -61,10 +61,17 @@ func readOpenVPN(v *view, r *Result) state {
 		}
 		b = b[2 : 2+int(binary.BigEndian.Uint16(b))]
 	}
-	if len(b) < 14 || b[0]&7 != 0 {
+	if len(b) < 14 {
 		return no
 	}
 	op := b[0] >> 3
+	if v.port(1194) && op >= 4 && op <= 9 && op != 7 && op != 8 && sealedBytes(b[1:min(len(b), 1+16)]) {
+		r.encrypted("OpenVPN seen; its handshake was not")
+		return final
+	}
+	if b[0]&7 != 0 {
+		return no
+	}
 	if op != 7 && op != 8 && op != 10 {
 		return no
 	}
@@ -74,7 +81,7 @@ func readOpenVPN(v *view, r *Result) state {
 	plain := len(b) == 14 && binary.BigEndian.Uint32(b[10:]) == 0 && b[9] == 0
 	wrapped := first(9) || first(25) || first(29) || first(41) || first(73) // tls-crypt; tls-auth with MD5, SHA1, SHA256, SHA512
 	switch {
-	case plain, wrapped && (len(b) <= 128 || op == 10), v.port(1194) && len(b) <= 128:
+	case plain, wrapped && (len(b) <= 128 || op == 10), v.port(1194) && (len(b) <= 128 || op == 10):
 	default:
 		return no
 	}

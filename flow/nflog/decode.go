@@ -55,7 +55,7 @@ func decodeIPv4(b []byte, p *flow.Packet) error { // RFC 791 §3.1
 	p.Length = total
 	p.Tuple.Src = netip.AddrFrom4([4]byte(b[12:16])).As16()
 	p.Tuple.Dst = netip.AddrFrom4([4]byte(b[16:20])).As16()
-	return decodeTransport(b[9], b[header:min(total, len(b))], p)
+	return decodeTransport(b[9], b[header:min(total, len(b))], len(b), p)
 }
 
 func decodeIPv6(b []byte, p *flow.Packet) error { // RFC 8200 §3
@@ -72,7 +72,7 @@ func decodeIPv6(b []byte, p *flow.Packet) error { // RFC 8200 §3
 		size := 0
 		switch next {
 		default:
-			return decodeTransport(next, rest, p)
+			return decodeTransport(next, rest, len(b), p)
 		case 0, 43, 60, 135, 139, 140: // hop-by-hop, routing, destination, mobility, HIP, shim6
 			if len(rest) < 8 {
 				return errShort
@@ -100,7 +100,9 @@ func decodeIPv6(b []byte, p *flow.Packet) error { // RFC 8200 §3
 	return errChain
 }
 
-func decodeTransport(proto uint8, b []byte, p *flow.Packet) error {
+// decodeTransport reads what stands behind the IP headers; whole is how much was
+// captured with them.
+func decodeTransport(proto uint8, b []byte, whole int, p *flow.Packet) error {
 	p.Tuple.Proto = flow.Proto(proto)
 	switch p.Tuple.Proto {
 	case flow.TCP: // RFC 9293 §3.1
@@ -117,6 +119,7 @@ func decodeTransport(proto uint8, b []byte, p *flow.Packet) error {
 		p.Seq = binary.BigEndian.Uint32(b[4:])
 		p.Flags = b[13] & (flow.FIN | flow.SYN | flow.RST | flow.PSH | flow.ACK)
 		p.Payload = b[header:]
+		p.Missing = max(p.Length-whole, 0)
 	case flow.UDP: // RFC 768
 		if len(b) < 8 {
 			return errShort

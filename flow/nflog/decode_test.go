@@ -96,7 +96,7 @@ func TestDecode(t *testing.T) {
 			Tuple: tuple(flow.UDP, src4, 5353, dst4, 53), Length: 33, Payload: []byte("q"),
 		}},
 		{"cut short by the snap length", ipv4(6, tcp(strings.Repeat("x", 4000)))[:100], flow.Packet{
-			Tuple: tuple(flow.TCP, src4, 40000, dst4, 443), Seq: 0xfeedface, Flags: flow.PSH | flow.ACK, Length: 4048, Payload: []byte(strings.Repeat("x", 52)),
+			Tuple: tuple(flow.TCP, src4, 40000, dst4, 443), Seq: 0xfeedface, Flags: flow.PSH | flow.ACK, Length: 4048, Payload: []byte(strings.Repeat("x", 52)), Missing: 3948,
 		}},
 		{"segmentation offload without a length", be16(ipv4(6, tcp("big")), 2, 0), flow.Packet{
 			Tuple: tuple(flow.TCP, src4, 40000, dst4, 443), Seq: 0xfeedface, Flags: flow.PSH | flow.ACK, Length: 51, Payload: []byte("big"),
