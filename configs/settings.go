@@ -87,7 +87,8 @@ type List struct {
 	Enabled bool
 	// Rewrite says that the list may answer with addresses and names of its own. A
 	// file may in any case: the household put it there.
-	Rewrite bool
+	Rewrite  bool
+	Insecure bool // it may come over http, and be changed on the way
 }
 
 // Defaults are the settings of an empty file.
@@ -180,6 +181,8 @@ func (s *Settings) section(sec uci.Section) (errs []lineError) {
 		switch {
 		case l.Name == "":
 			errs = append(errs, lineError{sec.Line, "a list needs a name: config list 'ads'"})
+		case strings.HasPrefix(l.URL, "http://") && !l.Insecure:
+			errs = append(errs, lineError{sec.Line, fmt.Sprintf("list %q: https is needed, for anybody on the way could change it; or say option insecure '1'", l.Name)})
 		case (l.URL == "") == (l.File == ""):
 			errs = append(errs, lineError{sec.Line, fmt.Sprintf("list %q needs either an option url or an option file", l.Name)})
 		}
@@ -289,7 +292,7 @@ func (l *List) options() []option {
 				return nil
 			}
 			return fmt.Errorf("%.40q: block or allow is needed", v[0])
-		}}, yes("rewrite", &l.Rewrite), yes("enabled", &l.Enabled),
+		}}, yes("rewrite", &l.Rewrite), yes("insecure", &l.Insecure), yes("enabled", &l.Enabled),
 	}
 }
 

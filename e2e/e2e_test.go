@@ -51,6 +51,9 @@ import (
 //	steady DEVICE NAME 8s    look NAME up each second from one source port; prints each answer with its time
 //	api GET PATH             ask the control socket; stdout is the JSON
 //	router CMD…, internet CMD…, on DEVICE CMD…   run a program there
+//	cgroup 96                the daemon may have so many MB of memory; before netcurtain
+//	million FILE             a real list of a million names; skips where there is none
+//	web FOLDER               serve a folder of the story in the internet, at $WEB
 //	resolver DEVICE ADDRESS  DEVICE is a resolver for the house, which asks ADDRESS itself
 //	rawfiles REGEXP          fail if the bytes of any database file match
 //	promlint                 fail if a metric is badly named, or names somebody
@@ -150,6 +153,9 @@ func runStories(t *testing.T, dir string) {
 			"on":          withStory((*story).on),
 			"internet":    withStory((*story).internet),
 			"resolver":    withStory((*story).resolver),
+			"web":         withStory((*story).web),
+			"cgroup":      withStory((*story).group),
+			"million":     withStory((*story).million),
 			"rawfiles":    withStory((*story).rawfiles),
 			"promlint":    withStory((*story).promlint),
 			"family":      withStory((*story).family),
@@ -195,6 +201,7 @@ type story struct {
 	daemon    *exec.Cmd
 	ended     chan struct{}
 	daemonLog bytes.Buffer
+	cgroup    string // folder of the control group that the daemon lives in; "" is none
 	fam       *family
 	idlers    []net.Conn
 	undo      []func() error // in reverse order, when the story ends
@@ -290,6 +297,27 @@ func (s *story) house(ts *testscript.TestScript, files []string) error {
 	return router.WriteLeases(filepath.Join(s.dir, "dhcp.leases"))
 }
 
+// web serves files as a maker of lists does: with Last-Modified, and 304 when asked.
+func (s *story) web(ts *testscript.TestScript, args []string) error {
+	var l net.Listener
+	if err := s.lab.Internet.Do(func() (err error) {
+		l, err = net.Listen("tcp", netip.AddrPortFrom(scene.ProviderDNS, 8099).String())
+		return err
+	}); err != nil {
+		return err
+	}
+	web := &http.Server{Handler: http.FileServer(http.Dir(ts.MkAbs(args[0]))), ReadHeaderTimeout: 5 * time.Second}
+	s.servers.Go(func() error {
+		if err := web.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			return err
+		}
+		return nil
+	})
+	context.AfterFunc(s.ctx, func() { _ = web.Close() })
+	ts.Setenv("WEB", "http://"+l.Addr().String())
+	return nil
+}
+
 // settings are the test's own paths; a story adds sections and options.
 func (s *story) settings(extra string) string {
 	base := map[string]string{
@@ -320,6 +348,9 @@ func (s *story) start(ts *testscript.TestScript, args []string) error {
 	bin := cmpOr(ts.Getenv("DAEMON"), binary(s.t))
 	s.daemonLog.Reset()
 	s.daemon = exec.Command(bin, "run", "--config", path)
+	if s.cgroup != "" {
+		s.daemon = exec.Command("sh", "-c", `echo $$ > "$0/cgroup.procs" && exec "$@"`, s.cgroup, bin, "run", "--config", path)
+	}
 	s.daemon.Env = append(os.Environ(), "PATH="+cmpOr(ts.Getenv("DAEMON_PATH"), os.Getenv("PATH")))
 	s.daemon.Stdout, s.daemon.Stderr = &s.daemonLog, &s.daemonLog
 	if s.fam != nil {

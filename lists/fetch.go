@@ -6,13 +6,17 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
 	"os"
+	"path/filepath"
 	"syscall"
 	"time"
+
+	"github.com/netcurtain/netcurtain/policy/blocklist"
 )
 
 const maxRedirects = 5
@@ -59,14 +63,57 @@ func newClient(c Config) *http.Client {
 		}
 	}
 	return &http.Client{
-		Transport: transport,
+		Transport: recorded{transport, c},
 		CheckRedirect: func(req *http.Request, via []*http.Request) error {
 			if len(via) > maxRedirects {
 				return fmt.Errorf("more than %d redirects", maxRedirects)
 			}
-			return checkURL(req.URL.String(), c.AllowHTTP)
+			src, _ := req.Context().Value(asker{}).(Source)
+			return checkURL(req.URL.String(), c.AllowHTTP || src.AllowHTTP)
 		},
 	}
+}
+
+// asker is where a request's context says for which list it is.
+type asker struct{}
+
+// recorded tells of every request that is sent, those of redirects too.
+type recorded struct {
+	next http.RoundTripper
+	cfg  Config
+}
+
+func (r recorded) RoundTrip(req *http.Request) (*http.Response, error) {
+	src, _ := req.Context().Value(asker{}).(Source)
+	f := Fetch{List: src.Name, Host: req.URL.Hostname(), At: r.cfg.Now()}
+	res, err := r.next.RoundTrip(req)
+	if err != nil {
+		r.cfg.OnFetch(f)
+		return nil, err
+	}
+	res.Body = &countedBody{ReadCloser: res.Body, done: func(n int64) { f.Bytes = n; r.cfg.OnFetch(f) }}
+	return res, nil
+}
+
+// countedBody says how much was read when it is closed for the first time.
+type countedBody struct {
+	io.ReadCloser
+	n    int64
+	done func(int64)
+}
+
+func (b *countedBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	b.n += int64(n)
+	return n, err
+}
+
+func (b *countedBody) Close() error {
+	if b.done != nil {
+		b.done(b.n)
+		b.done = nil
+	}
+	return b.ReadCloser.Close()
 }
 
 // refuseInside keeps a list's address, its redirects and what its name resolves
@@ -85,10 +132,11 @@ func refuseInside(address string) error {
 	return nil
 }
 
-// fetch asks for a list. It returns errUnchanged when the server says so.
-func (l *Lists) fetch(ctx context.Context, address string, m, old meta) (io.ReadCloser, meta, error) {
-	ctx, cancel := context.WithTimeout(ctx, l.cfg.Timeout)
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+// fetch asks for a list. It returns errUnchanged when the server says so. seen is
+// told how much came so far, of how much was announced (0: nothing was).
+func (l *Lists) fetch(ctx context.Context, s Source, m, old meta, seen func(n, of int64)) (io.ReadCloser, meta, error) {
+	ctx, cancel := context.WithTimeout(context.WithValue(ctx, asker{}, s), l.cfg.Deadline)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.URL, nil)
 	if err != nil {
 		cancel()
 		return nil, m, err
@@ -100,12 +148,17 @@ func (l *Lists) fetch(ctx context.Context, address string, m, old meta) (io.Read
 	if old.Modified != "" {
 		req.Header.Set("If-Modified-Since", old.Modified)
 	}
+	body := &responseBody{cancel: cancel, patience: l.cfg.Timeout, seen: seen}
+	body.silence = time.AfterFunc(l.cfg.Timeout, cancel)
 	res, err := l.client.Do(req)
 	if err != nil {
-		cancel()
+		if ctx.Err() != nil {
+			err = fmt.Errorf("the server said nothing for %s: %w", l.cfg.Timeout, err)
+		}
+		body.end()
 		return nil, m, err
 	}
-	body := &responseBody{ReadCloser: res.Body, cancel: cancel}
+	body.ReadCloser = res.Body
 	switch res.StatusCode {
 	case http.StatusOK:
 	case http.StatusNotModified:
@@ -114,6 +167,14 @@ func (l *Lists) fetch(ctx context.Context, address string, m, old meta) (io.Read
 	default:
 		body.Close()
 		return nil, m, fmt.Errorf("the server answered %d %s", res.StatusCode, http.StatusText(res.StatusCode))
+	}
+	limit := l.cfg.Limits.Bytes
+	if limit == 0 {
+		limit = blocklist.DefaultBytes
+	}
+	if body.of = max(res.ContentLength, 0); body.of > limit {
+		body.Close()
+		return nil, m, fmt.Errorf("%d octets are announced, %d are the most: %w", body.of, limit, blocklist.ErrTooLong)
 	}
 	m.ETag, m.Modified = bounded(res.Header.Get("ETag")), bounded(res.Header.Get("Last-Modified"))
 	return body, m, nil
@@ -128,15 +189,38 @@ func bounded(header string) string {
 	return header
 }
 
-// responseBody ends its request's deadline when it is closed.
+// responseBody ends its request's deadline when it is closed, and the request when
+// nothing comes for too long.
 type responseBody struct {
 	io.ReadCloser
-	cancel context.CancelFunc
+	cancel   context.CancelFunc
+	patience time.Duration
+	silence  *time.Timer
+	n, of    int64
+	seen     func(n, of int64)
+}
+
+func (b *responseBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if n > 0 {
+		b.silence.Reset(b.patience)
+		b.n += int64(n)
+		b.seen(b.n, b.of)
+	}
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		err = fmt.Errorf("after %d octets nothing came for %s, or it took too long: %w", b.n, b.patience, err)
+	}
+	return n, err
+}
+
+func (b *responseBody) end() {
+	b.silence.Stop()
+	b.cancel()
 }
 
 func (b *responseBody) Close() error {
 	err := b.ReadCloser.Close()
-	b.cancel()
+	b.end()
 	return err
 }
 
@@ -148,6 +232,12 @@ func (l *Lists) openFile(name string) (_ io.ReadCloser, modified string, err err
 		return nil, "", fmt.Errorf("folder of list files: %w", err)
 	}
 	defer root.Close()
+	// A link inside the folder could be swapped for another at any time.
+	for at := name; at != "."; at = filepath.Dir(at) {
+		if info, err := root.Lstat(at); err == nil && info.Mode()&fs.ModeSymlink != 0 {
+			return nil, "", fmt.Errorf("list file %s is a link; a file itself is needed", at)
+		}
+	}
 	// Without O_NONBLOCK a pipe would wait for its writer for ever.
 	f, err := root.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {

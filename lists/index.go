@@ -56,10 +56,7 @@ func (l *Lists) dropDamaged() {
 	l.index = nil
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for name, st := range l.status {
-		st.Pending = true // and so due, whenever it was last had
-		l.status[name] = st
-	}
+	clear(l.plans) // what is not had is due
 }
 
 func (l *Lists) stillWanted(index *blocklist.Index) bool {
@@ -74,6 +71,7 @@ func (l *Lists) stillWanted(index *blocklist.Index) bool {
 // writeIndex writes the index beside the old one and takes its place. The old
 // file is never written to: whoever has it mapped goes on reading it.
 func (l *Lists) writeIndex(b *blocklist.Builder) (_ *blocklist.Index, size int, err error) {
+	l.step("create")
 	f, err := os.CreateTemp(l.cfg.Dir, "index-*"+tempSuffix)
 	if err != nil {
 		return nil, 0, fmt.Errorf("new list index: %w", err)
@@ -84,21 +82,26 @@ func (l *Lists) writeIndex(b *blocklist.Builder) (_ *blocklist.Index, size int, 
 			_ = os.Remove(f.Name()) // gone already when it was renamed
 		}
 	}()
+	l.step("write")
 	if err := b.Write(f); err != nil {
 		return nil, 0, err
 	}
+	l.step("sync")
 	if err := f.Sync(); err != nil {
 		return nil, 0, fmt.Errorf("new list index: %w", err)
 	}
 	// Opened before it takes the old one's place: it is read whole and its sum
 	// compared, so that what a bad flash made of it never comes into force.
+	l.step("read back")
 	index, size, err := l.mapIndex(f)
 	if err != nil {
 		return nil, 0, fmt.Errorf("new list index, read back: %w", err)
 	}
+	l.step("rename")
 	if err := os.Rename(f.Name(), filepath.Join(l.cfg.Dir, indexName)); err != nil {
 		return nil, 0, fmt.Errorf("new list index: %w", err)
 	}
+	l.step("sync folder")
 	return index, size, syncDir(l.cfg.Dir)
 }
 
@@ -162,10 +165,29 @@ func (l *Lists) use(index *blocklist.Index, size int) {
 	l.metrics.inForce(len(index.Lists()), rules, index.Names(), size)
 	l.cfg.OnIndex(index)
 	l.index = index
+	l.noteShares(index)
 	// The old mapping holds the flash of a deleted file until the collector finds
 	// that nobody reads it, which in a quiet house may take minutes. This happens
 	// a few times a day; it also gives back what compiling used.
 	debug.FreeOSMemory()
+}
+
+// noteShares says of each list what it has in common with the others.
+func (l *Lists) noteShares(index *blocklist.Index) {
+	infos := index.Lists()
+	for _, info := range infos {
+		l.setStatus(info.Name, func(st *Status) {
+			st.Unique, st.Shared = info.Unique, nil
+			for i, n := range info.Shared {
+				if i < len(infos) && infos[i].Name != info.Name && n > 0 {
+					if st.Shared == nil {
+						st.Shared = map[string]int{}
+					}
+					st.Shared[infos[i].Name] = n
+				}
+			}
+		})
+	}
 }
 
 // removeLeftovers deletes what a crash left of an unfinished index.

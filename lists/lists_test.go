@@ -28,13 +28,14 @@ type house struct {
 	*Lists
 	t       *testing.T
 	indexes chan *blocklist.Index
+	newest  atomic.Pointer[blocklist.Index]
 	stop    func()
 }
 
 func start(t *testing.T, c Config) *house {
 	t.Helper()
 	h := &house{t: t, indexes: make(chan *blocklist.Index, 100)}
-	c.OnIndex = func(x *blocklist.Index) { h.indexes <- x }
+	c.OnIndex = func(x *blocklist.Index) { h.newest.Store(x); h.indexes <- x }
 	l, err := New(c)
 	if err != nil {
 		t.Fatal(err)

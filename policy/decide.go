@@ -38,7 +38,12 @@ func (s *Set) Decide(q Query) Verdict {
 	if q.Mode == devices.ModeOff {
 		return Verdict{Action: Allow, Reason: ReasonMode, Rule: "off", List: ListMode}
 	}
-	v := s.judge(&q)
+	return obeyed(&q, s.judge(&q))
+}
+
+// obeyed is v as it holds for the device that asks: one that is only watched gets
+// everything, and a note of what it would not have got.
+func obeyed(q *Query, v Verdict) Verdict {
 	if q.Mode == devices.ModeWatch && (v.Action == Block || v.Action == Rewrite) {
 		v.Action, v.Noted, v.Rewrite = Allow, true, nil
 	}
@@ -52,14 +57,11 @@ func (s *Set) judge(q *Query) Verdict {
 		return Verdict{Action: Block, Reason: ReasonMode, Rule: "local", List: ListMode}
 	}
 	if behindAnotherName(q) {
-		if v := s.ofName(q, q.Asked); v.Action == Allow && v.Reason == ReasonRule || v.Action == Allow && !q.Addr.IsValid() {
+		if v := s.ofName(q, q.Asked); vouches(q, v) {
 			return v
 		}
 	}
-	v := s.ofName(q, q.Name)
-	if v.Action == Block && behindAnotherName(q) && v.Reason != ReasonSideDoor {
-		v.Reason = ReasonCloaking
-	}
+	v := cloaked(q, s.ofName(q, q.Name))
 	if v.Action == Block || v.Reason == ReasonRule {
 		return v
 	}
@@ -78,6 +80,20 @@ func behindAnotherName(q *Query) bool {
 	return q.Layer == LayerAnswer && q.Asked != q.Name
 }
 
+// vouches reports whether v, about the name that was asked for, settles what stands
+// behind it too: a household's rule does, a list's only for further names.
+func vouches(q *Query, v Verdict) bool {
+	return v.Action == Allow && (v.Reason == ReasonRule || !q.Addr.IsValid())
+}
+
+// cloaked gives a block of what stands behind another name its reason.
+func cloaked(q *Query, v Verdict) Verdict {
+	if v.Action == Block && behindAnotherName(q) && v.Reason != ReasonSideDoor {
+		v.Reason = ReasonCloaking
+	}
+	return v
+}
+
 // ofName is what the household, our own table and the lists say of one name.
 func (s *Set) ofName(q *Query, name dnsname.Name) Verdict {
 	if name == "" {
@@ -86,13 +102,16 @@ func (s *Set) ofName(q *Query, name dnsname.Name) Verdict {
 	if v := s.byRule(q, name); v.Action != Undecided {
 		return v
 	}
-	if q.Kind.Smart() || s.closed[q.Device] {
+	if s.closesDoors(q) {
 		if door, ok := s.doors.of(name); ok {
 			return Verdict{Action: Block, Reason: ReasonSideDoor, Rule: string(door), List: ListSideDoors}
 		}
 	}
 	return s.byList(q, name)
 }
+
+// closesDoors reports whether the names of encrypted resolvers are refused to who asks.
+func (s *Set) closesDoors(q *Query) bool { return q.Kind.Smart() || s.closed[q.Device] }
 
 // byRule finds the household's rule: a device's own rule wins over the house's,
 // then the longest name, then the longest path, then the newest.
@@ -127,6 +146,16 @@ func (s *Set) byList(q *Query, name dnsname.Name) (v Verdict) {
 	if s.index == nil || blocklist.OfOwnMachine(name) {
 		return v
 	}
+	ask := s.askOf(q, name)
+	m, ok := s.index.Ask(&ask, s.lists.mask(q.Device))
+	if !ok {
+		return v
+	}
+	return s.ofMatch(q, &m, &ask, s.lists.mask(q.Device))
+}
+
+// askOf is q as lists are asked.
+func (s *Set) askOf(q *Query, name dnsname.Name) blocklist.Question {
 	ask := blocklist.Question{
 		Name: name, Type: q.Type, ClientAddr: q.ClientAddr, ClientMAC: q.ClientMAC,
 		ClientName: q.ClientName, ClientTags: q.ClientTags,
@@ -138,27 +167,28 @@ func (s *Set) byList(q *Query, name dnsname.Name) (v Verdict) {
 	if ask.ClientTags == nil {
 		ask.ClientTags = s.tags[q.Kind]
 	}
-	m, ok := s.index.Ask(&ask, s.lists)
-	if !ok {
-		return v
-	}
+	return ask
+}
+
+// ofMatch is what follows from a list's rule; nothing, from one whose answer is not given here.
+func (s *Set) ofMatch(q *Query, m *blocklist.Match, ask *blocklist.Question, mask uint64) (v Verdict) {
 	switch {
 	case m.Allow:
 		v.Action = Allow
 	case m.Nowhere:
 		v.Action = Block
 		if q.Layer == LayerDNS {
-			v.Rewrite = s.shape(&m, &ask)
+			v.Rewrite = s.shape(m, ask, mask)
 		}
 	case q.Layer != LayerDNS:
 		return v
 	default:
-		v.Action, v.Rewrite = Rewrite, s.answers(ask)
-		if v.Rewrite.leadBackTo(name) {
+		v.Action, v.Rewrite = Rewrite, s.answers(*ask, mask)
+		if v.Rewrite.leadBackTo(ask.Name) {
 			return Verdict{}
 		}
 	}
-	v.Reason, v.Rule, v.List = ReasonList, s.index.Rule(m), s.index.Lists()[m.List].Name
+	v.Reason, v.Rule, v.List = ReasonList, s.index.Rule(*m), s.index.Lists()[m.List].Name
 	return v
 }
 
@@ -166,10 +196,10 @@ func (s *Set) byList(q *Query, name dnsname.Name) (v Verdict) {
 // too much or too little; nil where it will do. A name of which some types are
 // blocked exists. Response codes mean no harm, whoever's they are; addresses are
 // given as written only for lists that may rewrite.
-func (s *Set) shape(m *blocklist.Match, ask *blocklist.Question) *Answers {
+func (s *Set) shape(m *blocklist.Match, ask *blocklist.Question, mask uint64) *Answers {
 	switch {
 	case m.Kind == blocklist.KindRewrite:
-		a := s.answers(*ask)
+		a := s.answers(*ask, mask)
 		for _, r := range a.Records {
 			if r.Type != "RCODE" && s.rewriters>>m.List&1 == 0 {
 				return nil
@@ -183,8 +213,8 @@ func (s *Set) shape(m *blocklist.Match, ask *blocklist.Question) *Answers {
 }
 
 // answers takes its own copy of the question, so that the others need no heap.
-func (s *Set) answers(ask blocklist.Question) *Answers {
-	return &Answers{Records: s.index.Answers(&ask, s.lists)}
+func (s *Set) answers(ask blocklist.Question, mask uint64) *Answers {
+	return &Answers{Records: s.index.Answers(&ask, mask)}
 }
 
 const typeA = 1 // RFC 1035 §3.2.2

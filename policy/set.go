@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"sync/atomic"
@@ -21,8 +22,11 @@ type Config struct {
 	Rules []Rule
 
 	Index *blocklist.Index // nil: no lists
-	// Lists is the mask of the lists that the house uses; zero is all of Index.
-	Lists uint64
+	// Lists says who uses which lists of Index; nil: everybody uses all of them.
+	Lists *ListUse
+	// Hits are where an Engine counts what each list decides, by its name. A list
+	// without one is not counted.
+	Hits map[string]*Hits
 
 	// Rewriters is the mask of the lists that may answer questions with something
 	// that leads somewhere: the household's own, and those it trusts so far. For a
@@ -45,13 +49,23 @@ type Config struct {
 	Upstreams []netip.Addr
 }
 
-// Set is a compiled Config: immutable, safe for concurrent use.
+// ListUse says who uses which lists: masks over the Index beside it, bit i for
+// its i-th list (blocklist.Index.Mask). Whoever has groups or timetables makes
+// them into these.
+type ListUse struct {
+	House   uint64                // by everybody
+	Devices map[devices.ID]uint64 // by one device, beside those of the house
+}
+
+// Set is a compiled Config: immutable, safe for concurrent use. Only the Hits that
+// it was given count on.
 type Set struct {
 	off         bool
 	defaultMode devices.Mode
 	rules       map[dnsname.Name][]Rule // of a name: the longest path first, then the newest
 	index       *blocklist.Index
-	lists       uint64
+	lists       ListUse
+	hits        map[string]*Hits
 	rewriters   uint64
 	noData      *Answers
 	tags        map[devices.Kind][]string
@@ -65,7 +79,7 @@ type Set struct {
 // Compile checks c and makes a Set of it.
 func Compile(c Config) (*Set, error) {
 	s := &Set{
-		off: c.Off, defaultMode: c.DefaultMode, index: c.Index, lists: c.Lists,
+		off: c.Off, defaultMode: c.DefaultMode, index: c.Index, lists: ListUse{House: ^uint64(0)}, hits: maps.Clone(c.Hits),
 		rules: map[dnsname.Name][]Rule{}, closed: map[devices.ID]bool{},
 		rewriters: c.Rewriters, tags: kindTags(),
 		noData: &Answers{Records: []blocklist.Answer{{Type: "RCODE", Value: "NOERROR"}}},
@@ -74,8 +88,8 @@ func Compile(c Config) (*Set, error) {
 	if s.defaultMode == devices.ModeUnset {
 		s.defaultMode = devices.ModeProtect
 	}
-	if s.lists == 0 {
-		s.lists = ^uint64(0)
+	if c.Lists != nil {
+		s.lists = ListUse{House: c.Lists.House, Devices: maps.Clone(c.Lists.Devices)}
 	}
 	var errs []error
 	for _, r := range c.Rules {
@@ -126,6 +140,14 @@ func (r *Rule) covers(q *Query) bool {
 		(r.Path == "" || q.Layer == LayerHTTP && speaksOf(r.Path, q.Path))
 }
 
+// mask is the lists that a device uses.
+func (u *ListUse) mask(d devices.ID) uint64 {
+	if len(u.Devices) == 0 {
+		return u.House
+	}
+	return u.House | u.Devices[d]
+}
+
 // zones is a small set of names that stand for all below them too.
 type zones map[dnsname.Name]struct{}
 
@@ -160,6 +182,16 @@ func NewEngine(s *Set) *Engine {
 // Swap puts s in force. Decisions under way finish by the Set before.
 func (e *Engine) Swap(s *Set) { e.set.Store(s) }
 
-// Decide asks the Set in force. It never blocks, and allocates at most when a
-// listed name is blocked for the first time in a while.
-func (e *Engine) Decide(q Query) Verdict { return e.set.Load().Decide(q) }
+// Decide asks the Set in force, and counts what a list decided. It never blocks, and
+// allocates at most when a listed name is blocked for the first time in a while.
+func (e *Engine) Decide(q Query) Verdict {
+	s := e.set.Load()
+	v := s.Decide(q)
+	if v.List != "" && s != nil {
+		s.count(&q, v)
+	}
+	return v
+}
+
+// Explain asks the Set in force, and counts nothing.
+func (e *Engine) Explain(q Query) []Step { return e.set.Load().Explain(q) }

@@ -24,7 +24,8 @@ var noon = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 //
 //	-- config --        rule allow|block NAME[/PATH] [device=D] [until=10m] [made=-5m]
 //	                    zone NAME · exempt NAME · doors DEVICE · default MODE · rewriters NAME… · off
-//	-- list NAME --     a block list · -- allowlist NAME -- · lists NAME… in config chooses among them
+//	                    lists NAME… (that the house uses) · uses DEVICE NAME… (beside those)
+//	-- list NAME --     a block list · -- allowlist NAME --
 //	-- queries --       LAYER NAME [device=tv] [kind=tv] [mode=protect] [addr=A] [asked=NAME] [at=10m] [type=AAAA] [name=N] [from=A] [get=TARGET] [post=TARGET] => VERDICT
 //
 // It is noon; until, made and at count from there. A verdict is "none" or
@@ -51,8 +52,12 @@ func TestStories(t *testing.T) {
 				if !ok {
 					t.Fatalf("%q has no verdict behind =>", line)
 				}
-				if got := words(engine.Decide(readQuery(t, question))); got != strings.TrimSpace(want) {
+				q := readQuery(t, question)
+				if got := words(engine.Decide(q)); got != strings.TrimSpace(want) {
 					t.Errorf("%s\n got %s\nwant %s", question, got, want)
+				}
+				if got := words(winner(t, engine.Explain(q))); got != strings.TrimSpace(want) {
+					t.Errorf("%s\nexplained as %s\nwant         %s", question, got, want)
 				}
 				told++
 			}
@@ -144,7 +149,9 @@ func readConfigLine(t *testing.T, c *policy.Config, w []string) {
 	case "default":
 		c.DefaultMode = mode(t, arg(1))
 	case "lists":
-		c.Lists = c.Index.Mask(w[1:]...)
+		c.Lists = &policy.ListUse{House: c.Index.Mask(w[1:]...), Devices: map[devices.ID]uint64{}}
+	case "uses":
+		c.Lists.Devices[devices.ID(arg(1))] = c.Index.Mask(w[2:]...)
 	case "rule":
 		name, path, _ := strings.Cut(arg(2), "/")
 		r := policy.Rule{ID: int64(len(c.Rules) + 1), Name: dnsname.Name(name), Created: noon.Add(-time.Hour)}

@@ -62,7 +62,7 @@ func TestFilesAreSetUpAsTheyWear(t *testing.T) {
 	h.stop()
 	for _, c := range []struct{ file, pragma, want string }{
 		{"household.db", "journal_mode", "delete"}, // TRUNCATE is a connection's business
-		{"household.db", "user_version", "2"},
+		{"household.db", "user_version", "3"},
 		{"ledger.db", "journal_mode", "wal"},
 		{"ledger.db", "auto_vacuum", "2"},
 		{"ledger.db", "user_version", "2"},

@@ -37,9 +37,12 @@ func (f *failure) Error() string { return f.text }
 func asFailure(err error) *failure {
 	var f *failure
 	var big *http.MaxBytesError
+	var wrong Mistake
 	switch {
 	case errors.As(err, &f):
 		return f
+	case errors.As(err, &wrong):
+		return &failure{http.StatusBadRequest, wrong.Text}
 	case errors.As(err, &big):
 		return &failure{http.StatusRequestEntityTooLarge, fmt.Sprintf("body: at most %d bytes are read", big.Limit)}
 	case errors.Is(err, fs.ErrNotExist):
@@ -113,6 +116,7 @@ func (s *Server) apiRoutes() []route {
 		{"POST", "/api/v1/switch", s.answer(s.postSwitch)},
 		{"GET", "/healthz", s.serveHealth},
 	}
+	routes = append(routes, s.listRoutes()...)
 	if s.cfg.Gatherer != nil {
 		h := promhttp.HandlerFor(s.cfg.Gatherer, promhttp.HandlerOpts{MaxRequestsInFlight: 2, Timeout: 10 * time.Second})
 		routes = append(routes, route{"GET", "/metrics", h.ServeHTTP})
@@ -129,7 +133,8 @@ func (s *Server) answer(f func(*http.Request) (any, error)) http.HandlerFunc {
 			return
 		}
 		status := http.StatusOK
-		if _, made := v.(api.Rule); made {
+		switch v.(type) {
+		case api.Rule, api.List: // made just now
 			status = http.StatusCreated
 		}
 		writeJSON(w, status, v)

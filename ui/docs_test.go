@@ -33,6 +33,10 @@ func TestDocsTellEverything(t *testing.T) {
 		seen[typ] = true
 		for i := range typ.NumField() {
 			f := typ.Field(i)
+			if f.Anonymous { // its fields are ours
+				walk(f.Type)
+				continue
+			}
 			name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
 			if name == "" || name != strings.ToLower(name) {
 				t.Errorf("%s.%s has the JSON name %q", typ.Name(), f.Name, name)
@@ -46,6 +50,7 @@ func TestDocsTellEverything(t *testing.T) {
 	for _, v := range []any{
 		api.Error{}, api.Done{}, api.Status{}, api.Devices{}, api.DeviceDetail{}, api.Top{}, api.Flows{}, api.Lookups{}, api.Events{}, api.Rules{}, api.Live{},
 		api.NewRule{}, api.SetMode{}, api.SetLog{}, api.SetKind{}, api.SetName{}, api.Erase{}, api.Erased{}, api.Switch{},
+		api.Lists{}, api.ListDetail{}, api.Catalogue{}, api.ListTrial{}, api.RemovedList{}, api.EgressList{}, api.Why{}, api.NewList{}, api.SetList{}, api.UpdateLists{},
 	} {
 		walk(reflect.TypeOf(v))
 	}

@@ -33,6 +33,8 @@ type house struct {
 	on      bool
 	erased  []devices.ID
 	changes int // how often anything was changed
+	lists   []api.ListDetail
+	updated []string // lists that were asked for
 
 	totals       []journal.DeviceTotals
 	destinations map[devices.ID][]journal.DestinationTotals
@@ -292,6 +294,7 @@ func family() *house {
 		{ID: 2, At: at(12), Device: tv, Kind: journal.EventSideDoor, Text: "tried its own resolver at 8.8.8.8 over TLS"},
 		{ID: 1, At: at(700), Kind: journal.EventHouseholdChange, Text: "switched on"},
 	}
+	h.lists = someLists(tv)
 	h.rules = []policy.Rule{
 		{ID: 1, Action: policy.Allow, Name: "api.cuddlecloud.example", Device: toy, Created: at(1000), By: "page"},
 		{ID: 2, Action: policy.Block, Name: "doubleclick.net", Until: noon.Add(10 * time.Minute), Created: at(5), By: "cli"},

@@ -8,6 +8,7 @@ import (
 	"github.com/netcurtain/netcurtain/devices"
 	"github.com/netcurtain/netcurtain/journal"
 	"github.com/netcurtain/netcurtain/policy"
+	"github.com/netcurtain/netcurtain/ui/api"
 )
 
 // spite is what a device may call itself.
@@ -43,6 +44,10 @@ func hostile() *house {
 		h.flows = append(h.flows, journal.FlowRow{ID: n, Device: id, Proto: s, App: s, Why: s, Name: s, NameSource: s, TLSVersion: s, Organisation: s, Purpose: s, Country: s, Verdict: "block", Reason: "list", Rule: s, List: s, Credentials: s, Protection: "readable"})
 		h.lookups = append(h.lookups, journal.LookupRow{ID: n, Device: id, Name: s, Verdict: "block", Reason: "list", Rule: s, List: s, Organisation: s})
 		h.events = append(h.events, journal.EventRow{ID: n, Device: id, Kind: journal.EventKind(s), Text: s})
+		h.lists = append(h.lists, api.ListDetail{
+			List:    api.List{Name: s, Owner: s, Source: s, Address: s, Kind: s, Enabled: true, Devices: spite, Licence: s, LastError: s, Using: s, Unfit: s, Doing: s},
+			Overlap: []api.Overlap{{List: s, Shared: 1}}, Rejects: spite,
+		})
 		h.rules = append(h.rules, policy.Rule{ID: n, Name: "example.com", Device: devices.ID(s), Action: policy.Block, By: s})
 	}
 	return h

@@ -21,7 +21,7 @@ import (
 // pageRoutes are the pages, their assets and their forms. Each form works
 // without any script and ends in a redirect to the page it came from.
 func (s *Server) pageRoutes() []route {
-	return []route{
+	return append([]route{
 		{"GET", "/{$}", s.page("home", s.homePage)},
 		{"GET", "/devices/{id}", s.page("device", s.devicePage)},
 		{"GET", "/live", s.page("live", s.livePage)},
@@ -44,7 +44,7 @@ func (s *Server) pageRoutes() []route {
 		{"POST", "/rules/{id}/remove", s.form(s.formRemoveRule)},
 		{"POST", "/erase", s.form(s.formEraseAll)},
 		{"POST", "/switch", s.form(s.formSwitch)},
-	}
+	}, s.listPages()...)
 }
 
 func (s *Server) parsePages() (map[string]*template.Template, error) {
@@ -53,7 +53,7 @@ func (s *Server) parsePages() (map[string]*template.Template, error) {
 		return nil, fmt.Errorf("ui: read templates: %w", err)
 	}
 	pages := map[string]*template.Template{}
-	for _, name := range []string{"home", "device", "live", "log", "rules", "events", "health", "about", "failed"} {
+	for _, name := range []string{"home", "device", "live", "log", "rules", "lists", "list", "why", "events", "health", "about", "failed"} {
 		page, err := base.Clone()
 		if err == nil {
 			page, err = page.ParseFS(files, "templates/"+name+".html")
@@ -139,6 +139,18 @@ func said(did string) string {
 		return "The rule is gone."
 	case "forgotten":
 		return "Forgotten. When it is seen again, it is a new device."
+	case "list-added":
+		return "The list is added. It works as soon as it is here; this page says how it goes."
+	case "list-removed":
+		return "The list is gone. To have it back, add it again."
+	case "list-enabled":
+		return "The list is used again."
+	case "list-disabled":
+		return "The list is kept and not used any more."
+	case "list-devices":
+		return "Done: these devices use the list."
+	case "list-updating":
+		return "It is asked for right now; this page says how it goes."
 	case "erased":
 		return "Erased."
 	case "on":
@@ -448,8 +460,10 @@ func (s *Server) healthPage(r *http.Request) (view, error) {
 type aboutView struct {
 	Version string
 	Kept    []string
+	Egress  []api.Egress
 }
 
 func (s *Server) aboutPage(r *http.Request) (view, error) {
-	return view{Title: "What we keep", Here: "about", Page: aboutView{s.cfg.Version, s.cfg.Kept(r.Context())}}, nil
+	sent, err := s.cfg.House.Egress(r.Context())
+	return view{Title: "What we keep", Here: "about", Page: aboutView{s.cfg.Version, s.cfg.Kept(r.Context()), sent}}, err
 }

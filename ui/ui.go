@@ -22,6 +22,7 @@ import (
 type House interface {
 	DeviceBook
 	RuleBook
+	ListBook
 	// Erase forgets what was written of one device, or of all when device is "",
 	// and says how many rows went.
 	Erase(ctx context.Context, device devices.ID) (rows int64, err error)

@@ -84,6 +84,7 @@ func TestPagesGolden(t *testing.T) {
 	for name, path := range map[string]string{
 		"home": "/", "device": tvPage, "phone": "/devices/00:00:5e:10:00:2a", "rules": "/rules", "health": "/health",
 		"flows": "/log?what=flows", "toy": "/devices/talking%20bear?since=24h",
+		"lists": "/lists", "list": "/lists/ads", "why": "/why?name=ads.doubleclick.net&device=Living-room+TV", "about": "/about",
 	} {
 		w := ask(s.TCP(), "GET", path, "", "")
 		if w.Code != http.StatusOK {
@@ -99,6 +100,8 @@ func TestAPIGolden(t *testing.T) {
 		"status": "/api/v1/status", "devices": "/api/v1/devices?since=today", "device": "/api/v1/devices/talking%20bear?since=24h",
 		"flows": "/api/v1/flows?readable=1", "flows_page": "/api/v1/flows?limit=2&before=12", "lookups": "/api/v1/lookups?device=Living-room%20TV&blocked=1&limit=2",
 		"events": "/api/v1/events", "top": "/api/v1/top", "top_by": "/api/v1/top?by=organisation&since=24h", "rules": "/api/v1/rules", "healthz": "/healthz",
+		"lists": "/api/v1/lists", "list": "/api/v1/lists/ads", "catalogue": "/api/v1/catalogue", "egress": "/api/v1/egress",
+		"why":            "/api/v1/why?name=ads.doubleclick.net&device=Living-room%20TV",
 		"unknown_device": "/api/v1/devices/nobody", "unknown_path": "/api/v1/nothing",
 	} {
 		w := ask(s.Control(), "GET", path, "", "", "Host", "netcurtain")
@@ -251,13 +254,16 @@ func TestHeaders(t *testing.T) {
 func TestHostileStrings(t *testing.T) {
 	h := hostile()
 	s := newServer(t, h)
-	paths := []string{"/", "/live", "/log", "/log?what=flows", "/rules", "/events", "/health", "/about"}
+	paths := []string{"/", "/live", "/log", "/log?what=flows", "/rules", "/lists", "/why?name=x.example", "/events", "/health", "/about"}
+	for _, l := range h.lists {
+		paths = append(paths, "/lists/"+url.PathEscape(l.Name))
+	}
 	for _, d := range h.devices {
 		paths = append(paths, "/devices/"+string(d.ID))
 	}
 	for _, bad := range spite { // what a person's link may bring
 		q := url.QueryEscape(bad)
-		paths = append(paths, "/devices/"+url.PathEscape(bad), "/nope/"+url.PathEscape(bad), "/log?device="+q, "/log?since="+q, "/log?before="+q, "/?did="+q, tvPage+"?since="+q, "/rules?did="+q)
+		paths = append(paths, "/devices/"+url.PathEscape(bad), "/nope/"+url.PathEscape(bad), "/log?device="+q, "/log?since="+q, "/log?before="+q, "/?did="+q, tvPage+"?since="+q, "/rules?did="+q, "/why?name="+q, "/why?name=x.example&device="+q+"&type="+q, "/lists/"+url.PathEscape(bad))
 	}
 	for _, path := range paths {
 		if len(path) > 8000 {

@@ -25,6 +25,10 @@ func (s *Server) words() template.FuncMap {
 		"rfc3339":    func(t time.Time) string { return t.In(s.cfg.Location).Format(time.RFC3339) },
 		"show":       show,
 		"short":      short,
+		"listURL":    listURL,
+		"ownerWord":  ownerWord,
+		"doingWord":  doingWord,
+		"stateWord":  stateWord,
 		"deviceURL":  func(id string) string { return "/devices/" + url.PathEscape(id) },
 		"plural":     plural,
 		"kind":       kindWord,
@@ -291,6 +295,54 @@ func withRule(text, rule string) string {
 	return strings.TrimPrefix(text+": “"+rule+"”", ": ")
 }
 
+// ownerWord says whose a list is.
+func ownerWord(owner string) string {
+	switch owner {
+	case "netcurtain":
+		return "comes with Netcurtain"
+	case "administrator":
+		return "of the settings file"
+	}
+	return "added by you"
+}
+
+// doingWord says what is done with a list right now.
+func doingWord(l api.List) string {
+	switch l.Doing {
+	case "waiting":
+		return "It is next."
+	case "downloading":
+		if l.Of > 0 {
+			return "Downloading: " + humanBytes(l.Bytes) + " of " + humanBytes(l.Of) + "."
+		}
+		return "Downloading: " + humanBytes(l.Bytes) + " so far."
+	case "reading":
+		return "Reading the file."
+	case "compiling":
+		return "Taking it in."
+	}
+	return ""
+}
+
+// stateWord says how a list is, in two words; state for its badge.
+func stateWord(l api.List) choice {
+	switch {
+	case l.Shadowed:
+		return choice{Value: "cannot-tell", Name: "Not used"}
+	case !l.Enabled:
+		return choice{Value: "cannot-tell", Name: "Disabled"}
+	case l.LastError != "":
+		return choice{Value: "readable", Name: "Failing"}
+	case l.Unfit != "" && l.Using == "":
+		return choice{Value: "readable", Name: "No room"}
+	case l.Using != "":
+		return choice{Value: "readable", Name: "Smaller one"}
+	case l.Pending:
+		return choice{Value: "cannot-tell", Name: "Not here yet"}
+	}
+	return choice{Value: "encrypted", Name: "In use"}
+}
+
 func nameFromWord(from string) string {
 	switch from {
 	case "packet":
@@ -381,7 +433,7 @@ type place struct{ URL, Here, Name string }
 
 func navigation() []place {
 	return []place{
-		{"/", "home", "Today"}, {"/live", "live", "Live"}, {"/log", "log", "Log"}, {"/rules", "rules", "Rules"},
+		{"/", "home", "Today"}, {"/live", "live", "Live"}, {"/log", "log", "Log"}, {"/rules", "rules", "Rules"}, {"/lists", "lists", "Lists"},
 		{"/events", "events", "Events"}, {"/health", "health", "Health"}, {"/about", "about", "What we keep"},
 	}
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -25,6 +26,13 @@ type socketFlag struct {
 
 	// standIn, when it is set, answers where no daemon does.
 	standIn func(ctx context.Context, method, path string, query url.Values, body any) (*http.Response, error)
+	wait    time.Duration // for an answer; answerWithin when zero
+}
+
+// patient waits for what takes long: a list has to be fetched for the answer.
+func (f socketFlag) patient() socketFlag {
+	f.wait = 6 * time.Minute
+	return f
 }
 
 // ledgerFlags are common to the commands on what was written down. They work without
@@ -46,7 +54,7 @@ const answerWithin = 30 * time.Second
 // call asks the running house: body nil is a GET. The answer goes into out
 // unless that is nil.
 func (f socketFlag) call(ctx context.Context, method, path string, query url.Values, body, out any) error {
-	ctx, cancel := context.WithTimeout(ctx, answerWithin)
+	ctx, cancel := context.WithTimeout(ctx, cmp.Or(f.wait, answerWithin))
 	defer cancel()
 	resp, err := f.send(ctx, method, path, query, body)
 	if err != nil {

@@ -53,27 +53,29 @@ type daemon struct {
 	unanswered atomic.Bool                         // a look-up failed since the upstreams were last asked
 	asks       []netip.Addr                        // the resolvers that we ask; never changed once live
 
-	problems atomic.Pointer[[]enforce.Problem] // what keeps this box from doing all, as last checked
-	lock     *os.File                          // of the state folder, held until we end
-	store    *store.Store
-	recorder *journal.Recorder
-	registry *devices.Registry
-	engine   *policy.Engine
-	index    atomic.Pointer[blocklist.Index]
-	atlas    *atlas.Atlas
-	kernel   *enforce.Kernel
-	neigh    *neigh.Table
-	tracker  *conntrack.Table
-	observer *observe.Observer
-	blocks   *blocker
-	carrier  *proxy.Proxy // nil: nothing is carried
-	ruleEnds atomic.Int64 // when the next rule comes to its end, in Unix nanoseconds; 0: none does
-	health   *health
-	wake     chan struct{} // the household chose something
-	hangup   chan os.Signal
-	on       atomic.Bool
-	keeper   *lists.Lists
-	reloaded prometheus.Gauge // 1 while the settings file in force is the newest
+	problems  atomic.Pointer[[]enforce.Problem] // what keeps this box from doing all, as last checked
+	lock      *os.File                          // of the state folder, held until we end
+	store     *store.Store
+	recorder  *journal.Recorder
+	registry  *devices.Registry
+	engine    *policy.Engine
+	index     atomic.Pointer[blocklist.Index]
+	atlas     *atlas.Atlas
+	kernel    *enforce.Kernel
+	neigh     *neigh.Table
+	tracker   *conntrack.Table
+	observer  *observe.Observer
+	blocks    *blocker
+	carrier   *proxy.Proxy // nil: nothing is carried
+	ruleEnds  atomic.Int64 // when the next rule comes to its end, in Unix nanoseconds; 0: none does
+	health    *health
+	wake      chan struct{} // the household chose something
+	hangup    chan os.Signal
+	on        atomic.Bool
+	keeper    *lists.Lists
+	counts    *listCounts
+	catalogue []configs.PublicList // never changed once made
+	reloaded  prometheus.Gauge     // 1 while the settings file in force is the newest
 }
 
 // Run is the daemon: it wires the rooms, runs them and puts back what it changed.
@@ -170,7 +172,10 @@ func (d *daemon) ready(ctx context.Context) (err error) {
 	d.recorder.Remember(told)
 	d.health = newHealth(d.recorder, time.Now)
 	d.ledgerHealth(nil)
-	return errors.Join(d.knowDevices(ctx), d.watch())
+	if d.catalogue, err = configs.Catalogue(); err != nil {
+		return err
+	}
+	return errors.Join(d.knowDevices(ctx), d.readListCounts(ctx), d.watch())
 }
 
 // ledgerHealth says whether what devices do is written down.
@@ -304,7 +309,7 @@ func (d *daemon) furnish(ctx context.Context) (r rooms, err error) {
 		return r, err
 	}
 	d.carrier = r.carrier
-	if d.keeper, err = d.lists(); err != nil {
+	if d.keeper, err = d.lists(ctx); err != nil {
 		return r, err
 	}
 	if r.leases, err = leases.New(leases.Config{Paths: s.House.Leases, Logger: d.log, Registerer: d.metrics}); err != nil {
@@ -340,6 +345,7 @@ func (d *daemon) tasks(r rooms) (all, pulses []task) {
 			return r.packets.Run(ctx, func(p flow.Packet) { d.sightPacket(p); d.observer.Packet(p) })
 		}},
 		{"lists", d.keeper.Run},
+		{"list counts", d.keepListCounts},
 		{"kernel", d.keepKernel},
 		{"kernel's rules", func(ctx context.Context) error { return d.kernel.Watch(ctx, d.changed) }},
 		{"checks", d.checkRegularly},

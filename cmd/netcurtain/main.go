@@ -33,6 +33,8 @@ type cli struct {
 	Strip   stripCmd   `cmd:"" help:"Take trackers' headers and cookies out of a guarded device's readable requests."`
 	Allow   allowCmd   `cmd:"" help:"Allow a name and everything below it."`
 	Block   blockCmd   `cmd:"" help:"Block a name and everything below it."`
+	Lists   listsCmd   `cmd:"" help:"Show, add and change lists of names to block or allow."`
+	Why     whyCmd     `cmd:"" help:"Say why a name is blocked, or not, and what would change it."`
 	Erase   eraseCmd   `cmd:"" help:"Erase what was written down about a device, or all."`
 	Forget  forgetCmd  `cmd:"" help:"Forget a device altogether: a new device when it is seen again."`
 	Off     offCmd     `cmd:"" help:"Open everything: no filter, no observation, until on."`

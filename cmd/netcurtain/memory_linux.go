@@ -4,10 +4,15 @@ import (
 	"bufio"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
+	"path"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // Limits of the design: below leastFree the house would suffer from us, not
@@ -30,12 +35,106 @@ func fitMemory() error {
 		return fmt.Errorf("only %d MB of memory are available, %d MB are needed: stop something else first, or choose a larger router", available>>20, leastFree>>20)
 	}
 	if os.Getenv("GOMEMLIMIT") == "" && total > 0 {
-		debug.SetMemoryLimit(min(total/4, heapMost))
+		most := min(total/4, heapMost)
+		if limit, _, ok := cgroupMemory(os.DirFS("/")); ok { // ours alone, and a cap that kills
+			most = min(most, limit/2)
+		}
+		debug.SetMemoryLimit(most)
 	}
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(50)
 	}
 	return nil
+}
+
+// memoryFree is how much memory more we may take, in bytes: what the box has
+// available and what our control group leaves. ok is false where nobody tells.
+func memoryFree(root fs.FS) (free int64, ok bool) {
+	if f, err := root.Open("proc/meminfo"); err == nil {
+		_, free = readMemInfo(f)
+		ok = free > 0
+		f.Close()
+	}
+	if limit, used, told := cgroupMemory(root); told && (!ok || limit-used < free) {
+		free, ok = limit-used, true
+	}
+	return free, ok
+}
+
+// cgroupMemory is the memory that our control group or one above it limits us to,
+// and how much of it is used by what cannot be dropped: pages of files can, but for
+// those on tmpfs. It reads version 2 (memory.max) and 1 (memory.limit_in_bytes); ok
+// is false where there is no limit.
+func cgroupMemory(root fs.FS) (limit, used int64, ok bool) {
+	groups, err := fs.ReadFile(root, "proc/self/cgroup")
+	if err != nil {
+		return 0, 0, false
+	}
+	for line := range strings.Lines(string(groups)) {
+		w := strings.SplitN(strings.TrimSpace(line), ":", 3)
+		if len(w) != 3 {
+			continue
+		}
+		base, limitFile, current := "sys/fs/cgroup", "memory.max", "memory.current"
+		switch {
+		case slices.Contains(strings.Split(w[1], ","), "memory"):
+			base, limitFile, current = "sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes"
+		case w[1] != "":
+			continue
+		}
+		for at := path.Join(base, path.Clean("/"+w[2])); strings.HasPrefix(at, base); at = path.Dir(at) {
+			ceiling, err := readNumber(root, path.Join(at, limitFile))
+			if err != nil || ceiling <= 0 || ceiling >= 1<<50 { // "max", or what version 1 says for none
+				continue
+			}
+			now, err := readNumber(root, path.Join(at, current))
+			if err != nil {
+				continue
+			}
+			now -= droppable(root, path.Join(at, "memory.stat"))
+			if !ok || ceiling-now < limit-used {
+				limit, used, ok = ceiling, max(now, 0), true
+			}
+		}
+	}
+	return limit, used, ok
+}
+
+func readNumber(root fs.FS, name string) (int64, error) {
+	b, err := fs.ReadFile(root, name)
+	if err != nil {
+		return 0, err
+	}
+	return strconv.ParseInt(strings.TrimSpace(string(b)), 10, 64)
+}
+
+// droppable is the page cache of a control group that is not on tmpfs.
+func droppable(root fs.FS, name string) (n int64) {
+	b, err := fs.ReadFile(root, name)
+	if err != nil {
+		return 0
+	}
+	for line := range strings.Lines(string(b)) {
+		key, value, _ := strings.Cut(strings.TrimSpace(line), " ")
+		v, err := strconv.ParseInt(value, 10, 64)
+		if err != nil {
+			continue
+		}
+		switch key {
+		case "active_file", "inactive_file": // tmpfs is among the anonymous ones
+			n += v
+		}
+	}
+	return n
+}
+
+// spaceOf is how many bytes are free where path lies, and whether that is memory.
+func spaceOf(path string) (free int64, inMemory bool) {
+	var s unix.Statfs_t
+	if err := unix.Statfs(path, &s); err != nil {
+		return 1 << 40, false // whoever writes there will be told what is wrong
+	}
+	return int64(s.Bavail) * int64(s.Bsize), int64(s.Type) == unix.TMPFS_MAGIC || int64(s.Type) == unix.RAMFS_MAGIC
 }
 
 // readMemInfo reads total and available memory in bytes (proc_meminfo(5)); 0 when not told.

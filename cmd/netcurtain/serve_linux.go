@@ -58,7 +58,7 @@ func (d *daemon) kept(context.Context) []string {
 		fmt.Sprintf("Names of destinations, for devices whose log level is names: %s, at most %d MB, in %s.", s.Store.Age, s.Store.Bytes>>20, s.House.Volatile),
 		fmt.Sprintf("Daily sums per device and company, without names for personal devices: at most %d MB, in %s.", s.Store.MemoryBytes>>20, s.House.State),
 		"What the household chose: until it is changed.",
-		"Nothing is sent anywhere. Look-ups go to the resolver that the router uses; lists are fetched from the addresses in the settings.",
+		"Nothing is sent anywhere. Look-ups go to the resolver that the router uses; lists are fetched from the addresses on the page Lists.",
 	}
 }
 
@@ -169,11 +169,11 @@ func (d *daemon) reload(ctx context.Context) {
 	d.reloaded.Set(1)
 	d.health.set("settings", nil, well, "")
 	d.settings.Store(&next)
-	if err := d.keeper.Reload(ctx, listSources(&next)); err != nil {
+	if err := d.reloadLists(ctx); err != nil {
 		d.log.Error("the lists of the new settings", "error", err)
-	}
-	if err := d.recompile(ctx); err != nil {
-		d.log.Error("compiling the rules", "error", err)
+		if err := d.recompile(ctx); err != nil {
+			d.log.Error("compiling the rules", "error", err)
+		}
 	}
 	d.changed()
 	d.log.Info("the settings were read again", "file", d.cmd.Config)
@@ -246,9 +246,12 @@ func (d *daemon) report(ctx context.Context) api.Health {
 	}
 	d.health.mu.Unlock()
 	for _, st := range d.keeper.Status() {
-		line := api.HealthLine{Name: "list " + st.Name, OK: st.LastError == "", Meaning: fmt.Sprintf("%d rules", st.Rules)}
-		if !line.OK {
-			line.Meaning, line.Mend = st.LastError, "check its address in the settings; the last good one stays in force"
+		line := api.HealthLine{Name: "list " + st.Name, OK: st.LastError == "" && st.Unfit == "", Meaning: fmt.Sprintf("%d rules", st.Rules)}
+		switch {
+		case st.Unfit != "":
+			line.Meaning, line.Mend = st.Unfit, "choose a smaller list, or remove one: netcurtain lists"
+		case st.LastError != "":
+			line.Meaning, line.Mend = st.LastError, "the last good one stays in force; see: netcurtain lists show "+ui.ShellQuote(st.Name)
 		}
 		r.Lines = append(r.Lines, line)
 	}

@@ -7,11 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"path/filepath"
 	"time"
 
 	"github.com/netcurtain/netcurtain/atlas"
-	"github.com/netcurtain/netcurtain/configs"
 	"github.com/netcurtain/netcurtain/devices"
 	"github.com/netcurtain/netcurtain/dnsfilter"
 	"github.com/netcurtain/netcurtain/internal/dnsname"
@@ -94,41 +92,23 @@ func (d *daemon) proxy() (*proxy.Proxy, error) {
 	return newProxy(d, s)
 }
 
-func (d *daemon) lists() (*lists.Lists, error) {
+func (d *daemon) lists(ctx context.Context) (*lists.Lists, error) {
 	s := d.settings.Load()
+	sources, err := d.listSources(ctx)
+	if err != nil {
+		return nil, err
+	}
 	return lists.New(lists.Config{
-		Dir: s.House.State, Sources: listSources(s), FileRoot: filepath.Join(s.House.State, "lists"), Scratch: s.House.Volatile,
+		Dir: s.House.State, Sources: sources, FileRoot: d.listFolder(), Scratch: s.House.Volatile,
 		OnIndex: func(x *blocklist.Index) {
 			d.index.Store(x)
 			if err := d.recompile(context.Background()); err != nil {
 				d.log.Error("compiling the rules with the new lists", "error", err)
 			}
 		},
+		Room: d.room, Kept: d.counts.kept(), OnFetch: d.counts.fetched,
 		Control: d.markOurs, Logger: d.log, Registerer: d.metrics,
 	})
-}
-
-func listSources(s *configs.Settings) []lists.Source {
-	sources := []lists.Source{{Name: "netcurtain-starter", Text: configs.Starter}}
-	for _, l := range s.Lists {
-		if l.Enabled {
-			sources = append(sources, lists.Source{Name: l.Name, Allow: l.Allow, File: l.File, URL: l.URL})
-		}
-	}
-	return sources
-}
-
-// rewriters is the mask of the lists that may lead the house's look-ups elsewhere.
-func rewriters(s *configs.Settings, x *blocklist.Index) (mask uint64) {
-	if x == nil {
-		return 0
-	}
-	for _, l := range s.Lists {
-		if l.Rewrite || l.File != "" {
-			mask |= x.Mask(l.Name)
-		}
-	}
-	return mask
 }
 
 // recompile makes a Set of what the household chose and puts it in force.
@@ -138,8 +118,13 @@ func (d *daemon) recompile(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	all, err := d.listed(ctx)
+	if err != nil {
+		return err
+	}
+	index := d.index.Load()
 	set, err := policy.Compile(policy.Config{
-		Off: !d.on.Load(), Rules: rules, Index: d.index.Load(), Rewriters: rewriters(s, d.index.Load()),
+		Off: !d.on.Load(), Rules: rules, Index: index, Lists: listUse(all, index), Rewriters: rewriters(all, index), Hits: d.counts.of(index),
 		LocalZones: s.DNS.LocalZones, RebindingExempt: s.DNS.Rebinding, Upstreams: d.asks,
 	})
 	if err != nil {

@@ -308,8 +308,13 @@ func (x *Index) winner(found *findings) (m Match, ok bool) {
 	if best == nil {
 		return m, false
 	}
+	return x.matchOf(best, found), true
+}
+
+// matchOf is best as whoever asked is told of it.
+func (x *Index) matchOf(best *finding, found *findings) (m Match) {
 	m = Match{Kind: best.kind, Name: best.name, List: int(best.list), form: best.form, record: best.record, key: best.identity}
-	if bestRank == rankAllowList {
+	if x.rank(best) == rankAllowList {
 		m.Kind = KindAllow
 	}
 	m.Allow = m.Kind == KindAllow
@@ -323,7 +328,7 @@ func (x *Index) winner(found *findings) (m Match, ok bool) {
 			}
 		}
 	}
-	return m, true
+	return m
 }
 
 // leadsNowhere is Answer.LeadsNowhere without making one.

@@ -24,6 +24,8 @@ type Source struct {
 	Meta string
 	// MinRules is how many rules a list must have to be believed; fewer is ErrShrunk.
 	MinRules int
+	// MaxRules is how many there is room for; more is ErrTooLong. Zero is Limits.Rules.
+	MaxRules int
 }
 
 // File is what a Builder writes to and reads back. *os.File opened for both
@@ -79,7 +81,11 @@ func (b *Builder) Add(s Source, src io.Reader) (Report, error) {
 		return Report{List: s.Name}, err
 	}
 	runs, rules := len(b.runs), len(b.rules.entries)
-	rep, err := read(s.Name, src, b.opts.Limits, func(p parsed) (string, error) {
+	limits := b.opts.Limits
+	if s.MaxRules > 0 {
+		limits.Rules = min(limits.Rules, s.MaxRules)
+	}
+	rep, err := read(s.Name, src, limits, func(p parsed) (string, error) {
 		if p.more != nil {
 			return b.rules.add(p.more, list), nil
 		}
@@ -288,6 +294,7 @@ func (b *Builder) write(w *sectionWriter, dst File) error {
 	w.section(secKeys, keys)
 	w.section(secRuleFilter, ruleFilter)
 	w.section(secWindows, windows)
+	share(b.lists, names.sets, names.counts, b.rules)
 	lists, err := json.Marshal(b.lists)
 	if err != nil {
 		return err
@@ -362,7 +369,8 @@ type nameWriter struct {
 	last   []byte
 	line   []byte
 	count  uint64
-	keys   uint64 // that the filter will hold
+	counts []uint64 // of names, by set
+	keys   uint64   // that the filter will hold
 	start  uint64
 }
 
@@ -375,6 +383,10 @@ func (n *nameWriter) entry(name []byte, pairs []byte) {
 		n.last = n.last[:0]
 	}
 	set := n.sets.number(pairs)
+	if set == len(n.counts) {
+		n.counts = append(n.counts, 0)
+	}
+	n.counts[set]++
 	shared := commonPrefix(n.last, name)
 	n.line = append(n.line[:0], byte(shared), byte(len(name)-shared))
 	n.line = append(n.line, name[shared:]...)

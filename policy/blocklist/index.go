@@ -29,6 +29,10 @@ type ListInfo struct {
 	Rejected int    `json:"rejected,omitempty"`
 	Complex  int    `json:"complex,omitempty"` // of Rules those that need more than a name
 	Meta     string `json:"meta,omitempty"`    // its owner's note, see Source
+	// Unique is how many names and rules of this list no other list of the index
+	// has; Shared how many of them the i-th list has too (itself: all). Nil is not known.
+	Unique int   `json:"unique,omitempty"`
+	Shared []int `json:"shared,omitempty"`
 }
 
 // Index is an immutable set of rules. It is safe for concurrent use and costs

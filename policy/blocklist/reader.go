@@ -19,15 +19,19 @@ var (
 	ErrShrunk  = errors.New("it has far fewer rules than before")
 )
 
+// DefaultBytes is the most text that one list may have, in octets, where Limits say
+// nothing else.
+const DefaultBytes = 64 << 20
+
 // Limits bound what one list may cost. A zero field means its default.
 type Limits struct {
-	Bytes int64 // of text; 64 MiB
+	Bytes int64 // of text; DefaultBytes
 	Rules int   // 5,000,000
 }
 
 func (l Limits) withDefaults() Limits {
 	if l.Bytes == 0 {
-		l.Bytes = 64 << 20
+		l.Bytes = DefaultBytes
 	}
 	if l.Rules == 0 {
 		l.Rules = 5_000_000
