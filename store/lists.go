@@ -186,6 +186,20 @@ func setListDevices(ctx context.Context, tx *sql.Tx, name string, whose []device
 	return nil
 }
 
+// Unlist forgets that lists are for a device. One that was for this device alone is
+// disabled: it must not become the whole house's by itself.
+func (h *Household) Unlist(ctx context.Context, id devices.ID) error {
+	return inTx(ctx, h.db, func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, `UPDATE list SET enabled = 0 WHERE
+			EXISTS (SELECT 1 FROM list_device WHERE list = name AND device = ?1) AND
+			NOT EXISTS (SELECT 1 FROM list_device WHERE list = name AND device != ?1)`, string(id))
+		if err == nil {
+			_, err = tx.ExecContext(ctx, "DELETE FROM list_device WHERE device = ?", string(id))
+		}
+		return err
+	})
+}
+
 // ListState is how a list fares.
 type ListState struct {
 	Success time.Time // when it was last had or found unchanged

@@ -47,6 +47,25 @@ func TestListsOutliveARestart(t *testing.T) {
 	equal(t, "audit", changes[0].What, "list removed: my own")
 }
 
+// A list that was for one device alone does not become the whole house's when that
+// device is forgotten.
+func TestUnlist(t *testing.T) {
+	t.Parallel()
+	h := open(t, t.TempDir())
+	ctx := t.Context()
+	for name, whose := range map[string][]devices.ID{"house": nil, "one": {tv}, "two": {tv, phone}} {
+		must(t, h.AddList(ctx, store.List{Name: name, Source: store.ListFromURL, Address: "https://x.example", Enabled: true, Devices: whose}))
+	}
+	must(t, h.Unlist(ctx, tv))
+	all, err := h.Lists(ctx)
+	must(t, err)
+	got := map[string]string{}
+	for _, l := range all {
+		got[l.Name] = fmt.Sprint(l.Enabled, l.Devices)
+	}
+	equal(t, "lists", got, map[string]string{"house": "true []", "one": "false []", "two": fmt.Sprint(true, []devices.ID{phone})})
+}
+
 func TestListsAreBounded(t *testing.T) {
 	t.Parallel()
 	h := open(t, t.TempDir())

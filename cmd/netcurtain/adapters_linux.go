@@ -209,7 +209,7 @@ func forgetIn(ctx context.Context, s *store.Store, id devices.ID, by string) (ro
 			}
 		}
 	}
-	if err := errors.Join(s.Unchoose(ctx, id, by), s.RemoveKnown(ctx, id)); err != nil {
+	if err := errors.Join(s.Unchoose(ctx, id, by), s.Unlist(ctx, id), s.RemoveKnown(ctx, id)); err != nil {
 		return 0, err
 	}
 	return s.Erase(ctx, id)

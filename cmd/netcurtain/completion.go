@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/alecthomas/kong"
@@ -32,6 +33,14 @@ func (c completionCmd) Run(io std, model *kong.Application) error {
 				}
 				fmt.Fprintf(&b, "complete -c netcurtain -n '__fish_seen_subcommand_from %s' -l %s -d %s\n", cmd.Name, f.Name, quoteShell(f.Help))
 			}
+			for _, sub := range cmd.Children {
+				fmt.Fprintf(&b, "complete -c netcurtain -n '__fish_seen_subcommand_from %s' -f -a %s -d %s\n", cmd.Name, sub.Name, quoteShell(sub.Help))
+				for _, f := range sub.Flags {
+					if f.Name != "help" && !f.Hidden {
+						fmt.Fprintf(&b, "complete -c netcurtain -n '__fish_seen_subcommand_from %s' -l %s -d %s\n", sub.Name, f.Name, quoteShell(f.Help))
+					}
+				}
+			}
 		}
 	default:
 		if c.Shell == "zsh" {
@@ -58,6 +67,14 @@ func bash(b *strings.Builder, model *kong.Application) {
 		}
 		for _, p := range cmd.Positional {
 			flags = append(flags, p.EnumSlice()...)
+		}
+		for _, sub := range cmd.Children {
+			flags = append(flags, sub.Name)
+			for _, f := range sub.Flags {
+				if word := "--" + f.Name; !f.Hidden && !slices.Contains(flags, word) {
+					flags = append(flags, word)
+				}
+			}
 		}
 		fmt.Fprintf(b, "\t%s) words=%s ;;\n", cmd.Name, quoteShell(strings.Join(flags, " ")))
 	}

@@ -478,7 +478,7 @@ func (h household) RemoveList(ctx context.Context, name string) (undo string, er
 	}
 	h.d.tell("The list “" + name + "” was removed.")
 	h.d.counts.forget(name)
-	return h.d.howToAdd(gone), h.d.reloadLists(ctx)
+	return howToAdd(gone), h.d.reloadLists(ctx)
 }
 
 // forget begins a list's count anew.
@@ -490,14 +490,17 @@ func (c *listCounts) forget(name string) {
 }
 
 // howToAdd is the command that adds a list as it was.
-func (d *daemon) howToAdd(l store.List) string {
+func howToAdd(l store.List) string {
 	command := "netcurtain lists add " + ui.ShellQuote(l.Address)
 	if l.Name != l.Address {
 		command += " --name " + ui.ShellQuote(l.Name)
 	}
-	for flag, on := range map[string]bool{" --allow": l.Allow, " --insecure": l.Insecure, " --rewrite": l.Rewrite && l.Source != store.ListFromFile} {
-		if on {
-			command += flag
+	for _, f := range []struct {
+		flag string
+		on   bool
+	}{{" --allow", l.Allow}, {" --insecure", l.Insecure}, {" --rewrite", l.Rewrite && l.Source != store.ListFromFile}} {
+		if f.on {
+			command += f.flag
 		}
 	}
 	for _, id := range l.Devices {

@@ -3,7 +3,48 @@ package main
 import (
 	"strings"
 	"testing"
+	"testing/fstest"
 )
+
+// What our control group leaves counts as much as what the box has: both versions,
+// limits of those above, and page cache, which can be dropped.
+func TestMemoryFree(t *testing.T) {
+	const mb = 1 << 20
+	file := func(s string) *fstest.MapFile { return &fstest.MapFile{Data: []byte(s)} }
+	meminfo := file("MemTotal: 512000 kB\nMemAvailable: 204800 kB\n") // 200 MB
+	for name, c := range map[string]struct {
+		root fstest.MapFS
+		free int64
+		ok   bool
+	}{
+		"nobody tells":   {fstest.MapFS{}, 0, false},
+		"no limit":       {fstest.MapFS{"proc/meminfo": meminfo, "proc/self/cgroup": file("0::/\n")}, 200 * mb, true},
+		"version 2, max": {fstest.MapFS{"proc/meminfo": meminfo, "proc/self/cgroup": file("0::/a\n"), "sys/fs/cgroup/a/memory.max": file("max\n")}, 200 * mb, true},
+		"version 2": {fstest.MapFS{
+			"proc/meminfo": meminfo, "proc/self/cgroup": file("0::/a/b\n"),
+			"sys/fs/cgroup/a/b/memory.max": file("100663296\n"), "sys/fs/cgroup/a/b/memory.current": file("50331648\n"),
+			"sys/fs/cgroup/a/b/memory.stat": file("anon 1\nfile 30000000\nshmem 9\ninactive_file 10485760\nactive_file 10485760\n"),
+		}, 68 * mb, true},
+		"version 2, above us": {fstest.MapFS{
+			"proc/meminfo": meminfo, "proc/self/cgroup": file("0::/a/b\n"), "sys/fs/cgroup/a/b/memory.max": file("max\n"),
+			"sys/fs/cgroup/a/memory.max": file("52428800\n"), "sys/fs/cgroup/a/memory.current": file("41943040\n"),
+		}, 10 * mb, true},
+		"version 1": {fstest.MapFS{
+			"proc/meminfo": meminfo, "proc/self/cgroup": file("9:memory:/x\n3:cpu,cpuacct:/\n1:name=systemd:/x\n"),
+			"sys/fs/cgroup/memory/x/memory.limit_in_bytes": file("104857600\n"), "sys/fs/cgroup/memory/x/memory.usage_in_bytes": file("20971520\n"),
+			"sys/fs/cgroup/memory/memory.limit_in_bytes": file("9223372036854771712\n"), "sys/fs/cgroup/memory/memory.usage_in_bytes": file("1\n"),
+		}, 80 * mb, true},
+		"the box has less": {fstest.MapFS{
+			"proc/meminfo": file("MemAvailable: 10240 kB\n"), "proc/self/cgroup": file("0::/a\n"),
+			"sys/fs/cgroup/a/memory.max": file("104857600\n"), "sys/fs/cgroup/a/memory.current": file("0\n"),
+		}, 10 * mb, true},
+		"nonsense": {fstest.MapFS{"proc/meminfo": meminfo, "proc/self/cgroup": file("x\n0::/../../etc\n")}, 200 * mb, true},
+	} {
+		if free, ok := memoryFree(c.root); free != c.free || ok != c.ok {
+			t.Errorf("%s: %d bytes, %v; want %d, %v", name, free, ok, c.free, c.ok)
+		}
+	}
+}
 
 func TestReadMemInfo(t *testing.T) {
 	for in, want := range map[string][2]int64{
