@@ -2,7 +2,6 @@ package lists
 
 import (
 	"cmp"
-	"fmt"
 	"slices"
 )
 
@@ -106,9 +105,4 @@ func b2i(b bool) int {
 		return 1
 	}
 	return 0
-}
-
-// unfit says plainly what became of a list.
-func unfit(rules, most int) string {
-	return fmt.Sprintf("it is off: this box has room for about %d rules in all, and this list has about %d", most, rules)
 }

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"github.com/netcurtain/netcurtain/policy/blocklist"
 )
 
 // governed is a source as there is room for it.
@@ -46,10 +48,10 @@ func (l *Lists) govern(sources []Source) (out []governed, most int) {
 		case c == off && s.Disabled:
 			why = "it is not kept while nobody uses it: this box has too little room"
 		case c == off:
-			why = unfit(all[i].rules, most)
+			why = "it is off: " + l.tooLarge(s, all[i].rules, most)
 		case c >= 0:
 			using = s.Smaller[c].Name
-			why = fmt.Sprintf("%s stands in for it: this box has room for about %d rules in all, and this list has about %d", using, most, all[i].rules)
+			why = using + " stands in for it: " + l.tooLarge(s, all[i].rules, most)
 			g.Source = s.instead(s.Smaller[c])
 		}
 		if room != nil && !g.off && s.Text == nil {
@@ -68,6 +70,36 @@ func (l *Lists) govern(sources []Source) (out []governed, most int) {
 		}
 	}
 	return out, most
+}
+
+// tooLarge says plainly why there is no room for a list.
+func (l *Lists) tooLarge(s Source, rules, most int) string {
+	has := fmt.Sprintf("about %d", rules)
+	if l.grown[s.origin()] > 0 {
+		has = "more" // where reading it was given up
+	}
+	return fmt.Sprintf("this box has room for about %d rules in all, and this list has %s", most, has)
+}
+
+// chooseAsIn takes for chosen what an index holds, so that what is in force when we
+// start is as good as what was chosen by this process.
+func (l *Lists) chooseAsIn(index *blocklist.Index) {
+	has := map[string]string{}
+	for _, info := range index.Lists() {
+		var m meta
+		if json.Unmarshal([]byte(info.Meta), &m) == nil && info.Rules > 0 {
+			has[info.Name] = m.Origin
+		}
+	}
+	l.chosen = map[string]string{}
+	for _, s := range l.sources {
+		l.chosen[s.Name] = s.origin()
+		for _, sm := range s.Smaller {
+			if origin := s.instead(sm).origin(); has[s.Name] == origin {
+				l.chosen[s.Name] = origin
+			}
+		}
+	}
 }
 
 // patience is how often an index is not made for want of memory before the lists

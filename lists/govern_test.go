@@ -73,7 +73,7 @@ func TestGovernor(t *testing.T) {
 		"a smaller one stands in":      {[]Source{starter, known("big", 3000, smaller("small", 500)), known("little", 100)}, 1000, "starter small little", "small stands in for it"},
 		"the smallest of three":        {[]Source{starter, known("big", 3000, smaller("medium", 2000), smaller("small", 500))}, 1000, "starter small", "small stands in for it"},
 		"none of them":                 {[]Source{starter, known("big", 3000, smaller("small", 500))}, 300, "starter", "it is off"},
-		"one that nobody knew is off":  {[]Source{starter, unknown, known("little", 100)}, 1000, "starter little", "it is off: this box has room for about 1000 rules in all"},
+		"one that nobody knew is off":  {[]Source{starter, unknown, known("little", 100)}, 1000, "starter little", "it is off: this box has room for about 1000 rules in all, and this list has more"},
 		"one that is larger than said": {[]Source{starter, wrong, known("little", 100)}, 1000, "starter right little", "right stands in for it"},
 		"no room for anything":         {[]Source{starter, known("big", 3000)}, 0, "starter", "it is off"},
 	} {
@@ -103,6 +103,31 @@ func TestGovernor(t *testing.T) {
 				return c.says == "" && got == "" || c.says != "" && strings.Contains(got, c.says)
 			})
 		})
+	}
+}
+
+// What is in force when we start stays, though there would be no room to make it anew:
+// mapped, it costs next to nothing.
+func TestGovernorKeepsWhatIsInForce(t *testing.T) {
+	web := sized(t)
+	dir := t.TempDir()
+	cfg := Config{Dir: dir, Transport: web.Client().Transport, Sources: []Source{
+		{Name: "starter", Text: []byte("||n0.starter.example^\n")}, {Name: "big", URL: web.URL + "/3000/big", Rules: 3000},
+		{Name: "other", URL: web.URL + "/9000/other", Rules: 9000, Smaller: []Smaller{{Name: "small", URL: web.URL + "/100/small", Rules: 100}}},
+	}}
+	cfg.Room = func() *Room { return roomFor(5000) }
+	h := start(t, cfg)
+	eventually(t, "all is had", func() bool { return h.has("starter", "big", "small") == "starter big small" })
+	h.stop()
+	cfg.Room = func() *Room { return roomFor(0) }
+	h = start(t, cfg)
+	h.next()
+	eventually(t, "it is planned", func() bool { return !h.Status()[1].Next.IsZero() })
+	if got := h.has("starter", "big", "small"); got != "starter big small" {
+		t.Errorf("in force is %q", got)
+	}
+	if st := h.Status()[2]; st.Using != "small" {
+		t.Errorf("%+v", st)
 	}
 }
 

@@ -36,6 +36,7 @@ func (l *Lists) loadIndex() {
 		var size int
 		if index, size, err = l.mapIndex(f); err == nil {
 			if l.stillWanted(index) {
+				l.chooseAsIn(index)
 				l.use(index, size)
 			} else {
 				l.index = index // to take lists over from
