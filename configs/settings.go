@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"net/url"
 	"path/filepath"
 	"reflect"
 	"strconv"
@@ -75,6 +76,7 @@ type Store struct {
 // Page is where the pages are served.
 type Page struct {
 	Listen netip.AddrPort
+	URL    string // where the household reaches them, for the link on the block page; empty: no link
 	Hosts  []string
 }
 
@@ -278,6 +280,7 @@ func (s *Settings) options(section string) []option {
 		p := &s.Page
 		return []option{
 			single("listen", &p.Listen, netip.ParseAddrPort, "an address and port such as 127.0.0.1:8300"), each("host", &p.Hosts, hostName),
+			each1("url", &p.URL, pageURL),
 		}
 	}
 	return nil
@@ -465,6 +468,15 @@ func httpsURL(s string) (string, error) {
 		return "", fmt.Errorf("%.80q: an https:// address is needed", s)
 	}
 	return s, nil
+}
+
+// pageURL is where people reach the pages: scheme and host, and a path if need be.
+func pageURL(s string) (string, error) {
+	u, err := url.Parse(s)
+	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.User != nil || u.RawQuery != "" || u.Fragment != "" || len(s) > 256 {
+		return "", fmt.Errorf("%.80q: an address such as http://netcurtain.lan/ is needed", s)
+	}
+	return strings.TrimSuffix(s, "/") + "/", nil
 }
 
 // listFile keeps list files below the state folder's lists/: a settings page

@@ -39,7 +39,7 @@ func TestShippedCommentsSayTheDefaults(t *testing.T) {
 	want.DNS.Upstreams = []string{"192.0.2.1"}
 	want.DNS.Rebinding = []dnsname.Name{"plex.direct"}
 	want.DNS.Exempt = []netip.Addr{netip.MustParseAddr("192.168.1.5")}
-	want.Page.Hosts = []string{"netcurtain.lan"}
+	want.Page.Hosts, want.Page.URL = []string{"netcurtain.lan"}, "http://netcurtain.lan/"
 	want.Lists = []configs.List{
 		{Name: "my-list", URL: "https://example.org/hosts.txt", Enabled: true},
 		{Name: "own", File: "own.txt", Allow: true},
@@ -51,24 +51,25 @@ func TestShippedCommentsSayTheDefaults(t *testing.T) {
 
 func TestErrorsNameLineAndRemedy(t *testing.T) {
 	for in, want := range map[string]string{
-		"config dsn\n":                                "f:1: section \"dsn\" is not known: did you mean \"dns\"?",
-		"config dns\noption upstraem 1.1.1.1\n":       "f:2: option \"upstraem\" is not known in section dns: did you mean \"upstream\"?",
-		"config dns\noption port 53\n":                "f:2: port: \"53\": a number from 1024 to 65535 is needed",
-		"config dns\noption block_answer nope\n":      "f:2: block_answer: \"nope\": one of nxdomain, null, nodata, refused is needed",
-		"config dns\noption intercept maybe\n":        "f:2: intercept: \"maybe\": 1 or 0 is needed",
-		"config dns\nlist upstream dns.google\n":      "f:2: upstream: \"dns.google\": an address such as 192.0.2.1, 192.0.2.1:53 or tls://9.9.9.9#dns.quad9.net is needed",
-		"config dns\nlist exempt ::\n":                "f:2: exempt: \"::\": the address of a machine in the house such as 192.168.1.5 is needed",
-		"config dns\nconfig dns\n":                    "f:2: section \"dns\" stands twice, first on line 1",
-		"config store\noption age forever\n":          "f:2: age: \"forever\": a time from 1h0m0s to 87600h0m0s such as 90s, 15m, 12h or 7d is needed",
-		"config store\noption bytes 1\n":              "f:2: bytes: \"1\": a size of at least 1024 KB, such as 64MB, is needed",
-		"config store\nlist age 1d\n":                 "f:2: age: takes one value: write option, not list",
-		"config house\nlist lan 'a;b'\n":              "f:2: lan: \"a;b\": the name of an interface such as br-lan is needed (ip link shows them)",
-		"config house\noption state ../x\n":           "f:2: state: \"../x\": a clean absolute path is needed",
-		"config list ads\noption file ../shadow\n":    "f:2: file: \"../shadow\": a file name below the state folder's lists/ is needed, without .. and not absolute\nf:1: list \"ads\" needs either an option url or an option file",
-		"config list\noption file x\n":                "f:1: a list needs a name: config list 'ads'",
-		"config page\noption listen 0.0.0.0:8300\n":   "f: page listen 0.0.0.0:8300: only a loopback address is allowed while the pages have no accounts; reach it with ssh -L",
-		"config dns\noption port 8380\n":              "f: dns port and proxy http_port are both port 8380",
-		"config house\noption mark_ours 0x01000000\n": "f: mark_deliver and mark_ours share a bit: that is a routing loop",
+		"config dsn\n":                                  "f:1: section \"dsn\" is not known: did you mean \"dns\"?",
+		"config dns\noption upstraem 1.1.1.1\n":         "f:2: option \"upstraem\" is not known in section dns: did you mean \"upstream\"?",
+		"config dns\noption port 53\n":                  "f:2: port: \"53\": a number from 1024 to 65535 is needed",
+		"config dns\noption block_answer nope\n":        "f:2: block_answer: \"nope\": one of nxdomain, null, nodata, refused is needed",
+		"config dns\noption intercept maybe\n":          "f:2: intercept: \"maybe\": 1 or 0 is needed",
+		"config dns\nlist upstream dns.google\n":        "f:2: upstream: \"dns.google\": an address such as 192.0.2.1, 192.0.2.1:53 or tls://9.9.9.9#dns.quad9.net is needed",
+		"config dns\nlist exempt ::\n":                  "f:2: exempt: \"::\": the address of a machine in the house such as 192.168.1.5 is needed",
+		"config dns\nconfig dns\n":                      "f:2: section \"dns\" stands twice, first on line 1",
+		"config store\noption age forever\n":            "f:2: age: \"forever\": a time from 1h0m0s to 87600h0m0s such as 90s, 15m, 12h or 7d is needed",
+		"config store\noption bytes 1\n":                "f:2: bytes: \"1\": a size of at least 1024 KB, such as 64MB, is needed",
+		"config store\nlist age 1d\n":                   "f:2: age: takes one value: write option, not list",
+		"config house\nlist lan 'a;b'\n":                "f:2: lan: \"a;b\": the name of an interface such as br-lan is needed (ip link shows them)",
+		"config house\noption state ../x\n":             "f:2: state: \"../x\": a clean absolute path is needed",
+		"config list ads\noption file ../shadow\n":      "f:2: file: \"../shadow\": a file name below the state folder's lists/ is needed, without .. and not absolute\nf:1: list \"ads\" needs either an option url or an option file",
+		"config list\noption file x\n":                  "f:1: a list needs a name: config list 'ads'",
+		"config page\noption listen 0.0.0.0:8300\n":     "f: page listen 0.0.0.0:8300: only a loopback address is allowed while the pages have no accounts; reach it with ssh -L",
+		"config page\noption url javascript:alert(1)\n": "f:2: url: \"javascript:alert(1)\": an address such as http://netcurtain.lan/ is needed",
+		"config dns\noption port 8380\n":                "f: dns port and proxy http_port are both port 8380",
+		"config house\noption mark_ours 0x01000000\n":   "f: mark_deliver and mark_ours share a bit: that is a routing loop",
 		"config house\noption whatever 1\noption x 2\n": "f:2: option \"whatever\" is not known in section house: allowed are name, lan, state, volatile, socket, leases, destinations, mark_deliver, mark_ours, table, nflog_group\n" +
 			"f:3: option \"x\" is not known in section house: allowed are name, lan, state, volatile, socket, leases, destinations, mark_deliver, mark_ours, table, nflog_group",
 	} {

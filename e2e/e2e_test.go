@@ -291,6 +291,9 @@ func (s *story) house(ts *testscript.TestScript, files []string) error {
 			return s.servers.Wait()
 		}
 	}
+	if err := os.WriteFile(filepath.Join(s.dir, "ca.pem"), in.PEM(), 0o600); err != nil {
+		return err
+	}
 	if err := os.WriteFile(filepath.Join(s.dir, "resolv.conf"), []byte("nameserver "+scene.ProviderDNS.String()+"\n"), 0o600); err != nil {
 		return err
 	}
@@ -351,7 +354,7 @@ func (s *story) start(ts *testscript.TestScript, args []string) error {
 	if s.cgroup != "" {
 		s.daemon = exec.Command("sh", "-c", `echo $$ > "$0/cgroup.procs" && exec "$@"`, s.cgroup, bin, "run", "--config", path)
 	}
-	s.daemon.Env = append(os.Environ(), "PATH="+cmpOr(ts.Getenv("DAEMON_PATH"), os.Getenv("PATH")))
+	s.daemon.Env = append(os.Environ(), "SSL_CERT_FILE="+filepath.Join(s.dir, "ca.pem"), "PATH="+cmpOr(ts.Getenv("DAEMON_PATH"), os.Getenv("PATH")))
 	s.daemon.Stdout, s.daemon.Stderr = &s.daemonLog, &s.daemonLog
 	if s.fam != nil {
 		s.fam.began = time.Now()

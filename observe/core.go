@@ -47,6 +47,7 @@ type running struct {
 	mapped  bool // inbound, through a port that a device had the router open
 	toUs    bool // to the router itself: read for what it asks, and never recorded
 	proxied bool
+	overTLS bool // proxied, and leaves the house encrypted
 	settled bool // its first bytes were read, or waited for in vain
 	// byNameOnly: what it is for is blocked, and its address is needed for others
 	byNameOnly bool
@@ -321,12 +322,12 @@ func (c *core) carry(p *Carried) {
 	} else if dir == flow.Reply {
 		c.turn(s)
 	}
-	if s.proxied && (p.Seen.ServerName != s.seen.ServerName || p.Verdict != s.decided()) {
-		c.record(s) // one connection, several sites: each is a flow of its own
+	if s.proxied && (p.Seen.ServerName != s.seen.ServerName || p.Verdict != s.decided() || p.Encrypted != s.overTLS) {
+		c.record(s) // one connection, several sites or ways: each is a flow of its own
 		s.base, s.parts, s.First = s.Counters, 0, c.now
 	}
 	c.reading.drop(s)
-	s.settled, s.proxied, s.touched = true, true, c.now.UnixNano()
+	s.settled, s.proxied, s.overTLS, s.touched = true, true, p.Encrypted, c.now.UnixNano()
 	s.seen = p.Seen
 	c.conclude(s)
 	s.verdict = new(p.Verdict) // p lies in a batch that is used again

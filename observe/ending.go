@@ -87,7 +87,7 @@ func (s *running) turnedAway() bool {
 func (c *core) entry(s *running) journal.Entry {
 	f := &journal.Flow{
 		Flow: s.Flow, Seen: s.seen, Destination: c.describe(s), Verdict: s.decided(),
-		Proxied: s.proxied, Inbound: s.inbound, PortMapped: s.mapped, ByNameOnly: s.byNameOnly, Part: int(s.parts),
+		Proxied: s.proxied, CarriedEncrypted: s.overTLS, Inbound: s.inbound, PortMapped: s.mapped, ByNameOnly: s.byNameOnly, Part: int(s.parts),
 	}
 	f.Counters.Orig = less(f.Counters.Orig, s.base.Orig)
 	f.Counters.Reply = less(f.Counters.Reply, s.base.Reply)

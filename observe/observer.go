@@ -23,11 +23,13 @@ import (
 // the hook where packets are seen. The proxy tells it when it knows what the
 // connection is. Its bytes come from connection tracking, unless Counters is set.
 type Carried struct {
-	Tuple    flow.Tuple // as the device opened it, to its original destination
-	MAC      devices.MAC
-	Seen     dissect.Result
-	Verdict  policy.Verdict
-	Counters flow.Counters
+	Tuple   flow.Tuple // as the device opened it, to its original destination
+	MAC     devices.MAC
+	Seen    dissect.Result
+	Verdict policy.Verdict
+	// Encrypted says that it leaves the house over TLS, though the device speaks in clear.
+	Encrypted bool
+	Counters  flow.Counters
 }
 
 // Observer joins what its sources say into flows. In the daemon, Run owns the
@@ -40,6 +42,7 @@ type Observer struct {
 	cuts    chan Cut
 	asks    chan chan<- []journal.Entry
 	again   chan struct{} // the rules changed
+	names   chan nameAsked
 	metrics *metrics
 }
 
@@ -61,6 +64,7 @@ func New(cfg Config) (*Observer, error) {
 		cuts:    make(chan Cut, 256),
 		asks:    make(chan chan<- []journal.Entry),
 		again:   make(chan struct{}, 1),
+		names:   make(chan nameAsked),
 		metrics: m,
 	}
 	return o, nil
@@ -193,6 +197,12 @@ func (o *Observer) own(ctx context.Context) error {
 		case <-o.again:
 			c.now = c.cfg.Now()
 			c.reconsider()
+		case q := <-o.names:
+			c.now = c.cfg.Now()
+			full := o.inbox.take(spare) // what it was told just now may wait there
+			c.takeIn(&full)
+			spare = full.emptied()
+			q.answer <- c.toldName(q)
 		case answer := <-o.asks:
 			c.now = c.cfg.Now()
 			answer <- c.live()
@@ -276,6 +286,32 @@ func (o *Observer) Live(ctx context.Context) ([]journal.Entry, error) {
 	case <-ctx.Done():
 		return nil, errors.New("running flows: the observer does not answer")
 	}
+}
+
+// nameAsked asks by which name a device knows an address.
+type nameAsked struct {
+	device devices.ID
+	addr   netip.Addr
+	answer chan<- dnsname.Name
+}
+
+// NameOf is what device last looked up for addr, "" when it did not. It waits for
+// Run to answer, at most until ctx ends.
+func (o *Observer) NameOf(ctx context.Context, device devices.ID, addr netip.Addr) dnsname.Name {
+	answer := make(chan dnsname.Name, 1)
+	select {
+	case o.names <- nameAsked{device, addr, answer}:
+		return <-answer
+	case <-ctx.Done():
+		return ""
+	}
+}
+
+func (c *core) toldName(q nameAsked) dnsname.Name {
+	for name := range c.heard.Of(string(q.device), q.addr, c.now) {
+		return dnsname.Name(name)
+	}
+	return ""
 }
 
 func (c *core) live() []journal.Entry {

@@ -205,3 +205,32 @@ func memory() int64 {
 	runtime.ReadMemStats(&m)
 	return int64(m.HeapInuse + m.StackInuse)
 }
+
+// BenchmarkWitness is what looking at one more request costs.
+func BenchmarkWitness(b *testing.B) {
+	r, err := http.NewRequest("GET", "http://m.example/v1/event?id=7&mac=a4:cf:12:9b:77:e1", nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	r.RequestURI, r.Header = r.URL.RequestURI(), http.Header{
+		"User-Agent": {"toy/1.2 (Linux; armv7l)"}, "Accept": {"*/*"}, "Cookie": {"session=0123456789abcdef"}, "X-Firmware": {"1.2.3"},
+	}
+	c := &conn{src: netip.MustParseAddrPort("192.168.1.7:40000"), dst: netip.MustParseAddrPort("192.0.2.1:80")}
+	b.ReportAllocs()
+	for b.Loop() {
+		if c.dissectRequest(r, nil).Exposure == nil {
+			b.Fatal("nothing was seen")
+		}
+	}
+}
+
+// BenchmarkStrip is what taking trackers out of one request costs.
+func BenchmarkStrip(b *testing.B) {
+	p := &Proxy{tracking: readTrackingHeaders()}
+	header := http.Header{"User-Agent": {"toy/1.2"}, "Accept": {"*/*"}, "Cookie": {"a=b"}, "Referer": {"http://news.example/a"}, "X-Uidh": {"x"}}
+	b.ReportAllocs()
+	for b.Loop() {
+		r := &http.Request{Host: "cdn.tracker.example", Header: header.Clone()}
+		p.strip(r, func(string) {})
+	}
+}

@@ -8,7 +8,7 @@ import (
 	"fmt"
 	"html/template"
 	"net/http"
-	"strings"
+	"net/url"
 
 	"github.com/elazarl/goproxy"
 
@@ -33,6 +33,8 @@ type blockPage struct {
 // blockView is what the page is made of.
 type blockView struct {
 	House, URL, Device, Name, Why, List, Rule string
+	Page                                      string // of the device, at URL
+	Command                                   string // that allows it
 	CSS                                       template.CSS
 }
 
@@ -59,11 +61,17 @@ func (b *blockPage) respond(r *http.Request, d devices.Device, s *share) *http.R
 	if v.Device == "" {
 		v.Device = string(d.ID)
 	}
+	if s.name != "" && canAllow(s.verdict.Reason) {
+		v.Command = "netcurtain allow " + string(s.name) + " --device " + string(d.ID) + " --for 15m"
+	}
 	if v.Name == "" {
 		v.Name = r.URL.Hostname() // the original destination's address
 	}
+	if b.url != "" {
+		v.Page = b.url + "devices/" + url.PathEscape(string(d.ID))
+	}
 	kind, body := "text/plain; charset=utf-8", fmt.Sprintf("%s: blocked by the household (%s)\n", v.Name, s.verdict.Reason)
-	if strings.Contains(r.Header.Get("Accept"), "text/html") {
+	if isNavigation(r) {
 		var page bytes.Buffer
 		if err := b.tmpl.Execute(&page, v); err == nil {
 			kind, body = "text/html; charset=utf-8", page.String()
@@ -80,6 +88,11 @@ func (b *blockPage) respond(r *http.Request, d devices.Device, s *share) *http.R
 		resp.Header.Set(k, val)
 	}
 	return resp
+}
+
+// canAllow reports whether a rule of the household's can undo a block.
+func canAllow(r policy.Reason) bool {
+	return r == policy.ReasonRule || r == policy.ReasonList || r == policy.ReasonSideDoor || r == policy.ReasonCloaking
 }
 
 // why says the reason of v to a person.

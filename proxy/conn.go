@@ -35,11 +35,12 @@ type conn struct {
 	onClose  []func()
 
 	// Of a connection that speaks HTTP; its requests are served one after another.
-	upstream *http.Transport
-	response *response
+	response  *response
+	witnessed int // requests
 
-	mu    sync.Mutex
-	share *share
+	mu               sync.Mutex
+	share            *share
+	upstream, secure *http.Transport // in clear, over TLS
 }
 
 // share is what one host has of a connection: all of it, but for keep-alive
@@ -51,6 +52,7 @@ type share struct {
 	verdict   policy.Verdict
 	seen      dissect.Result
 	dest      atlas.Destination
+	overTLS   bool // leaves the house encrypted, though the device speaks in clear
 	start     time.Time
 	out0, in0 int64 // the counters when it began
 }
@@ -100,9 +102,7 @@ func (c *conn) Close() error {
 	c.closing.Do(func() {
 		err = c.TCPConn.Close()
 		c.endShare()
-		if c.upstream != nil {
-			c.upstream.CloseIdleConnections()
-		}
+		c.closeTransports()
 		for _, f := range c.onClose {
 			f()
 		}
@@ -295,19 +295,31 @@ func (c *conn) setShare(s *share) {
 	c.mu.Lock()
 	c.share = s
 	c.mu.Unlock()
+	c.tell(s)
+}
+
+// tell hands what is known of s to the observer.
+func (c *conn) tell(s *share) {
 	if o := c.proxy.cfg.Observer; o != nil {
-		o.Proxied(Carried{Device: c.device, Flow: c.flow(s)})
+		f := c.flow(s)
+		c.mu.Lock()
+		d := c.device
+		c.mu.Unlock()
+		o.Proxied(Carried{Device: d, Flow: f})
 	}
 }
 
 // flow is what the journal takes of a share, without the bytes.
 func (c *conn) flow(s *share) journal.Flow {
+	c.mu.Lock()
+	seen := s.seen
+	c.mu.Unlock()
 	f := journal.Flow{
 		Flow: flow.Flow{
 			Tuple: c.tuple(), First: s.start, Last: s.start,
 			Name: string(s.name), NameSource: s.source,
 		},
-		Seen: s.seen, Destination: s.dest, Verdict: s.verdict, Proxied: true,
+		Seen: seen, Destination: s.dest, Verdict: s.verdict, Proxied: true, CarriedEncrypted: s.overTLS,
 	}
 	if len(c.device.MACs) > 0 {
 		f.MAC = c.device.MACs[0]

@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"io"
 	"log"
@@ -14,9 +13,9 @@ import (
 
 	"github.com/elazarl/goproxy"
 
+	"github.com/netcurtain/netcurtain/devices"
 	"github.com/netcurtain/netcurtain/flow"
 	"github.com/netcurtain/netcurtain/flow/dissect"
-	"github.com/netcurtain/netcurtain/internal/dnsname"
 	"github.com/netcurtain/netcurtain/policy"
 )
 
@@ -128,63 +127,136 @@ func (p *Proxy) judgeRequest(r *http.Request, ctx *goproxy.ProxyCtx) (*http.Requ
 		p.metrics.refused.WithLabelValues("host").Inc()
 		return r, goproxy.NewResponse(r, goproxy.ContentTypeText, http.StatusBadRequest, err.Error()+"\n")
 	}
-	s := c.shareFor(r, name)
+	c.choicesNow()
+	s := c.newShare(name, flow.NameFromHost, policy.LayerHTTP, policy.PathClass(r.Method, r.RequestURI), dissect.Result{})
 	if s.verdict.Action == policy.Block {
-		return r, p.page.respond(r, c.device, s)
+		c.witness(r, s)
+		return r, p.page.respond(r, c.device, c.shareFor(r, s))
 	}
+	x := exchange{server: server{name, c.dst.Addr()}}
+	if c.device.StripTracking {
+		x.thirdParty = p.strip(r, c.took)
+	}
+	c.witness(r, s)
+	x.harmless = s.seen.Harmless
+	x.couldEncrypt = !x.harmless && c.couldGoOverTLS(r, x.server, s.asked)
+	s.overTLS = x.couldEncrypt && p.servers.ready(x.server, s.start)
+	x.share = c.shareFor(r, s)
 	if _, ok := r.Header["User-Agent"]; !ok {
 		r.Header["User-Agent"] = []string{""} // net/http would add its own
 	}
 	ctx.RoundTripper = goproxy.RoundTripperFunc(func(r *http.Request, _ *goproxy.ProxyCtx) (*http.Response, error) {
-		return c.roundTrip(r)
+		return c.roundTrip(r, x)
 	})
 	return r, nil
 }
 
-// shareFor judges the request and gives the share of the connection that it
-// belongs to: the running one, when the host and the verdict are the same.
-func (c *conn) shareFor(r *http.Request, name dnsname.Name) *share {
+// choicesNow takes up what the household chose since the connection began.
+func (c *conn) choicesNow() {
+	if d, ok := c.proxy.cfg.Devices.ByAddr(c.src.Addr()); ok && d.ID == c.device.ID {
+		c.mu.Lock() // a body that passes late may tell of the device
+		defer c.mu.Unlock()
+		c.device.CarryEncrypted, c.device.StripTracking = d.CarryEncrypted, d.StripTracking
+	}
+}
+
+// took counts one thing that was taken out of what the device asks or is answered.
+func (c *conn) took(kind string) {
+	c.proxy.metrics.stripped.WithLabelValues(kind).Inc()
+	c.proxy.tallies.of(&c.device, func(t *tally) { t.taken.add(kind) })
+}
+
+// exchange is one request on its way, and what is known of it.
+type exchange struct {
+	server
+	share        *share
+	thirdParty   bool
+	harmless     bool // of no concern, as far as its head says
+	couldEncrypt bool // if its server can
+}
+
+// shareFor gives the share of the connection that a request belongs to: the running
+// one, when the host, the verdict and the way are the same, else s, which begins now.
+func (c *conn) shareFor(r *http.Request, s *share) *share {
 	c.mu.Lock()
 	running := c.share
 	c.mu.Unlock()
-	s := c.newShare(name, flow.NameFromHost, policy.LayerHTTP, policy.PathClass(r.Method, r.RequestURI), dissect.Result{})
-	if running != nil && running.name == s.name && running.verdict == s.verdict {
+	if running != nil && running.name == s.name && running.verdict == s.verdict && running.overTLS == s.overTLS {
 		c.mu.Lock()
 		running.asked = s.asked // what is under way now is what rules that change take hold of
+		before := running.seen.Exposure
 		c.mu.Unlock()
-		if running.seen.Credentials == "" && r.Header.Get("Authorization") != "" {
-			seen := c.dissectRequest(r)
-			c.mu.Lock()
-			running.seen = seen
-			c.mu.Unlock()
+		if c.witnessed <= maxWitnessed {
+			c.gaveAway(running, before, s.seen)
+			c.overhear(r, running, before)
 		}
 		return running
 	}
-	s.seen = c.dissectRequest(r)
 	if running == nil {
 		s.out0, s.in0 = 0, 0 // the first request was read before it was judged
 	}
-	c.setShare(s)
+	if !s.overTLS { // else it begins when it is known to be so
+		c.setShare(s)
+	}
+	c.overhear(r, s, nil)
 	return s
 }
 
-// dissectRequest lets dissect judge the request as it stood on the wire.
-func (c *conn) dissectRequest(r *http.Request) dissect.Result {
-	var b bytes.Buffer
-	b.WriteString(r.Method + " " + r.RequestURI + " HTTP/1.1\r\nHost: " + r.Host + "\r\n")
-	_ = r.Header.Write(&b)
-	b.WriteString("\r\n")
-	return c.dissect(b.Bytes())
+// roundTrip sends the request to the original destination, over TLS where that was
+// found to be the same.
+func (c *conn) roundTrip(r *http.Request, x exchange) (*http.Response, error) {
+	failed, doubt := "", 0
+	if x.share.overTLS {
+		var resp *http.Response
+		if resp, failed, doubt = c.roundTripTLS(r, x.server, func() { c.begin(x.share) }); resp != nil {
+			return c.answer(resp, x, true), nil
+		}
+		x.share = c.inClear(x.share)
+	}
+	resp, err := c.inTheClear().RoundTrip(r)
+	if err != nil {
+		c.proxy.log.Debug("no answer from the original destination", "to", c.dst, "err", err)
+		return goproxy.NewResponse(r, goproxy.ContentTypeText, http.StatusBadGateway, "the server does not answer\n"), nil
+	}
+	if x.couldEncrypt {
+		q := question{x.server, c.device.Log == devices.LogNames}
+		c.proxy.servers.heardClear(q, resp, failed, doubt, c.proxy.cfg.Now())
+	}
+	return c.answer(resp, x, false), nil
 }
 
-// roundTrip sends the request to the original destination. Each connection has a
-// transport of its own, which dials nothing else: no two destinations and no two
-// devices can ever share a connection, whatever their Host fields say.
-func (c *conn) roundTrip(r *http.Request) (*http.Response, error) {
-	if c.upstream == nil {
-		c.upstream = &http.Transport{
+// answer makes an origin's answer ready to be passed on.
+func (c *conn) answer(resp *http.Response, x exchange, encrypted bool) *http.Response {
+	c.proxy.metrics.requests.WithLabelValues(wayLabel(encrypted)).Inc()
+	if x.name != "" && !x.harmless {
+		c.proxy.tallies.of(&c.device, func(t *tally) { t.asked(x.name, encrypted) })
+	}
+	if x.thirdParty {
+		stripAnswer(resp, c.took)
+	}
+	if resp.StatusCode != http.StatusSwitchingProtocols {
+		resp.Body = &flushing{ReadCloser: resp.Body, to: c.response, begun: resp.ContentLength < 0}
+	}
+	return resp
+}
+
+// inTheClear is the connection's transport for what leaves as the device said it. Each
+// connection has its own, which dials the original destination and nothing else: no
+// two destinations and no two devices can ever share a connection, whatever their
+// Host fields say.
+func (c *conn) inTheClear() *http.Transport {
+	return c.transport(&c.upstream, func(t *http.Transport) {
+		t.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) { return c.dial(ctx) }
+	})
+}
+
+// transport is *at, made when it is not there yet. Close may look for it meanwhile.
+func (c *conn) transport(at **http.Transport, dials func(*http.Transport)) *http.Transport {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if *at == nil {
+		*at = &http.Transport{
 			Proxy:                  nil,
-			DialContext:            func(ctx context.Context, _, _ string) (net.Conn, error) { return c.dial(ctx) },
 			DisableCompression:     true,
 			MaxIdleConns:           1,
 			ReadBufferSize:         2 << 10,
@@ -193,16 +265,9 @@ func (c *conn) roundTrip(r *http.Request) (*http.Response, error) {
 			ExpectContinueTimeout:  5 * time.Second,
 			MaxResponseHeaderBytes: 256 << 10,
 		}
+		dials(*at)
 	}
-	resp, err := c.upstream.RoundTrip(r)
-	if err != nil {
-		c.proxy.log.Debug("no answer from the original destination", "to", c.dst, "err", err)
-		return goproxy.NewResponse(r, goproxy.ContentTypeText, http.StatusBadGateway, "the server does not answer\n"), nil
-	}
-	if resp.StatusCode != http.StatusSwitchingProtocols {
-		resp.Body = &flushing{ReadCloser: resp.Body, to: c.response, begun: resp.ContentLength < 0}
-	}
-	return resp, nil
+	return *at
 }
 
 // flushing sends on what was read before it waits for more: a stream must not

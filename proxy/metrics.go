@@ -13,6 +13,10 @@ type metrics struct {
 	refused *prometheus.CounterVec
 	bytes   *prometheus.CounterVec
 	open    prometheus.Gauge
+
+	requests *prometheus.CounterVec
+	asked    *prometheus.CounterVec
+	stripped *prometheus.CounterVec
 }
 
 // newMetrics registers with r, which may be nil. A proxy made anew in the same
@@ -35,11 +39,24 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 			Name: "netcurtain_proxy_open_connections",
 			Help: "Connections being carried now.",
 		}),
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "netcurtain_proxy_requests_total",
+			Help: "Requests that devices made in clear and that were answered, by how they left the house: clear or encrypted.",
+		}, []string{"way"}),
+		asked: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "netcurtain_proxy_servers_asked_total",
+			Help: "Servers that we asked by ourselves whether they answer encrypted, by answer.",
+		}, []string{"answer"}),
+		stripped: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "netcurtain_proxy_stripped_total",
+			Help: "What was taken out of requests and answers because it follows people about, by kind.",
+		}, []string{"kind"}),
 	}
 	if r == nil {
 		return m, nil
 	}
-	return m, errors.Join(register(r, &m.carried), register(r, &m.refused), register(r, &m.bytes), register(r, &m.open))
+	return m, errors.Join(register(r, &m.carried), register(r, &m.refused), register(r, &m.bytes), register(r, &m.open),
+		register(r, &m.requests), register(r, &m.asked), register(r, &m.stripped))
 }
 
 // register registers *c, or puts into it what was registered before.
@@ -58,4 +75,12 @@ func (m *metrics) ended(protocol string, v policy.Verdict, out, in uint64) {
 	m.carried.WithLabelValues(protocol, v.Action.String()).Inc()
 	m.bytes.WithLabelValues("out").Add(float64(out))
 	m.bytes.WithLabelValues("in").Add(float64(in))
+}
+
+// wayLabel is how a request left the house.
+func wayLabel(encrypted bool) string {
+	if encrypted {
+		return "encrypted"
+	}
+	return "clear"
 }

@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 	"crypto/rand"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -92,6 +93,8 @@ type Config struct {
 	HouseName string // how the block page calls the house; "" is Netcurtain
 	HouseURL  string // where the household can allow what was blocked; "" shows no link
 
+	Roots *x509.CertPool // whom certificates must come from, for what is carried over TLS; nil is the system's
+
 	Now        func() time.Time // nil is time.Now
 	Logger     *slog.Logger     // nil discards
 	Registerer prometheus.Registerer
@@ -111,6 +114,10 @@ type Proxy struct {
 	own     atomic.Pointer[ownAddrs]
 	live    sync.Map  // of *conn: what is carried now
 	peeks   sync.Pool // of *[]byte, maxPeek long
+
+	servers  *servers
+	tallies  tallies
+	tracking map[string]bool // the fields of trackingHeaders
 }
 
 // New checks the configuration. It opens no socket and starts nothing.
@@ -164,6 +171,8 @@ func New(cfg Config) (*Proxy, error) {
 		slots:   make(chan struct{}, cfg.MaxConns),
 		token:   "netcurtain-probe-" + rand.Text() + "\n",
 		page:    page,
+
+		servers: newServers(), tallies: tallies{all: map[devices.ID]*tally{}}, tracking: readTrackingHeaders(),
 	}
 	p.peeks.New = func() any { b := make([]byte, maxPeek); return &b }
 	p.goproxy = p.newGoproxy()
@@ -202,6 +211,9 @@ func (p *Proxy) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	for _, l := range listeners {
 		g.Go(func() error { return p.accept(ctx, l) })
+	}
+	for range maxAsking {
+		g.Go(func() error { return p.askServers(ctx) })
 	}
 	g.Go(func() error {
 		if err := p.http.Serve(p.handoff); !errors.Is(err, http.ErrServerClosed) {

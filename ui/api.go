@@ -279,6 +279,7 @@ func (s *Server) detail(ctx context.Context, d devices.Device, since time.Time) 
 	for _, row := range rows {
 		out.Destinations = append(out.Destinations, toDestination(row))
 	}
+	out.Carrying = s.cfg.Carrying(d.ID)
 	out.Blocks, err = s.blocks(ctx, d.ID, lastBlocks)
 	return out, err
 }

@@ -36,6 +36,7 @@ type house struct {
 	lists   []api.ListDetail
 	updated []string // lists that were asked for
 
+	carrying     api.Carrying
 	totals       []journal.DeviceTotals
 	destinations map[devices.ID][]journal.DestinationTotals
 	flows        []journal.FlowRow
@@ -214,6 +215,7 @@ func newLiveServer(t testing.TB, h *house) (*ui.Server, *journal.Recorder) {
 	}
 	s, err := ui.New(ui.Config{
 		House: h, Ledger: h, Live: live,
+		Carrying: func(devices.ID) api.Carrying { return h.carrying },
 		Health: func(context.Context) api.Health {
 			return api.Health{
 				Lines: []api.HealthLine{

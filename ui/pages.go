@@ -293,8 +293,9 @@ type deviceView struct {
 	api.DeviceDetail
 	Blocked       []blocked
 	Span          string
-	Organisations int // that it reached: a look-up that was blocked reached nobody
-	Strangers     int // destinations that it reached and whose organisation is not known
+	Organisations int   // that it reached: a look-up that was blocked reached nobody
+	Strangers     int   // destinations that it reached and whose organisation is not known
+	Carried       int64 // readable connections that left the house encrypted
 }
 
 func (s *Server) devicePage(r *http.Request) (view, error) {
@@ -322,6 +323,7 @@ func (s *Server) devicePage(r *http.Request) (view, error) {
 	slices.SortStableFunc(v.Destinations, func(a, b api.Destination) int { return cmpDesc(rank(a), rank(b)) })
 	orgs := map[string]bool{}
 	for _, one := range v.Destinations {
+		v.Carried += one.Carried
 		switch {
 		case one.Flows == 0, one.Verdict == "block" && one.Blocked >= one.Flows:
 		case one.Organisation != "":

@@ -84,6 +84,9 @@ type Config struct {
 	// Kept says in plain sentences what this box keeps, where and for how long;
 	// the page "What we keep" shows them. nil shows none.
 	Kept func(context.Context) []string
+	// Carrying says what was done, since the start, to what a device asks in clear. nil
+	// shows nothing.
+	Carrying func(devices.ID) api.Carrying
 	// Gatherer feeds /metrics; nil leaves /metrics out.
 	Gatherer prometheus.Gatherer
 	// Registerer takes this room's own metrics; nil discards them.
@@ -134,6 +137,9 @@ func New(cfg Config) (*Server, error) {
 	}
 	if cfg.Kept == nil {
 		cfg.Kept = func(context.Context) []string { return nil }
+	}
+	if cfg.Carrying == nil {
+		cfg.Carrying = func(devices.ID) api.Carrying { return api.Carrying{} }
 	}
 	s := &Server{
 		cfg:     cfg,

@@ -27,6 +27,7 @@ import (
 	"github.com/netcurtain/netcurtain/journal"
 	"github.com/netcurtain/netcurtain/policy"
 	"github.com/netcurtain/netcurtain/ui"
+	"github.com/netcurtain/netcurtain/ui/api"
 )
 
 var update = flag.Bool("update", false, "write the golden files")
@@ -531,6 +532,35 @@ func TestAPIChanges(t *testing.T) {
 			}
 			if c.check != nil && !c.check(h) {
 				t.Error("the house is not as it was asked to be")
+			}
+		})
+	}
+}
+
+// The device's page says what was done to what it asks in clear.
+func TestPageTellsOfCarrying(t *testing.T) {
+	for name, c := range map[string]struct {
+		carry bool
+		api.Carrying
+		want, not string
+	}{
+		"some":         {true, api.Carrying{Places: 4, Encrypted: 3}, "3 of its 4 readable talks now leave this house encrypted; within it anyone can still read along.", "Taken out"},
+		"one of one":   {true, api.Carrying{Places: 1, Encrypted: 1}, "1 of its 1 readable talk now leaves this house encrypted", "Taken out"},
+		"not chosen":   {false, api.Carrying{Places: 4}, "Send it encrypted: off", "readable talk"},
+		"nothing yet":  {true, api.Carrying{}, "Send it encrypted: on", "readable talk"},
+		"all is taken": {false, api.Carrying{Headers: 1, Referrers: 2, Cookies: 12}, "since the last start: 1 tracking header, 2 referrers, 12 third parties’ cookies.", "readable talk"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := family()
+			h.devices[0].CarryEncrypted = c.carry
+			h.carrying = c.Carrying
+			page, err := html.Parse(ask(newServer(t, h).TCP(), "GET", "/devices/00:00:5e:10:00:14", "", "").Body)
+			if err != nil {
+				t.Fatal(err)
+			}
+			text := strings.Join(strings.Fields(words(page)), " ")
+			if !strings.Contains(text, c.want) || strings.Contains(text, c.not) {
+				t.Errorf("%q wanted, %q not, in: %s", c.want, c.not, text)
 			}
 		})
 	}

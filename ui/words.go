@@ -62,6 +62,7 @@ func (s *Server) words() template.FuncMap {
 		// Only a name can be named in a rule; an address or nothing cannot.
 		"nameable":  func(text string) bool { _, err := ruleName(text); return err == nil },
 		"carryings": carryings,
+		"taken":     takenWord,
 		"name": func(names map[string]string, id string) string {
 			return cmp.Or(names[id], id, "the house")
 		},
@@ -463,6 +464,20 @@ func carryings(d api.Device) []carrying {
 		{"Send it encrypted", "Where the same server can, what it asks in clear leaves this house encrypted. We ask each such server once a week whether it can.", "carry", d.Carry},
 		{"Take trackers out", "Tracking headers, cookies of third parties and where it came from are taken out of what it sends in clear.", "strip", d.Strip},
 	}
+}
+
+// takenWord is what was taken out of what a device asks in clear, "" when nothing was.
+func takenWord(c api.Carrying) string {
+	var parts []string
+	for _, p := range []struct {
+		n         int
+		one, many string
+	}{{c.Headers, "tracking header", "tracking headers"}, {c.Referrers, "referrer", "referrers"}, {c.Cookies, "third party’s cookie", "third parties’ cookies"}} {
+		if p.n > 0 {
+			parts = append(parts, plural(p.n, p.one, p.many))
+		}
+	}
+	return strings.Join(parts, ", ")
 }
 
 // levels are how much of a device's traffic can be written down.

@@ -20,6 +20,7 @@ import (
 	"github.com/netcurtain/netcurtain/proxy"
 	"github.com/netcurtain/netcurtain/store"
 	"github.com/netcurtain/netcurtain/ui"
+	"github.com/netcurtain/netcurtain/ui/api"
 )
 
 // The rooms declare what they need; these few lines fit the rooms to it.
@@ -40,7 +41,9 @@ func (c carried) Proxied(x proxy.Carried) {
 	if len(x.Device.MACs) > 0 {
 		mac = x.Device.MACs[0]
 	}
-	c.observer.Proxied(observe.Carried{Tuple: x.Flow.Tuple, MAC: mac, Seen: x.Flow.Seen, Verdict: x.Flow.Verdict})
+	c.observer.Proxied(observe.Carried{
+		Tuple: x.Flow.Tuple, MAC: mac, Seen: x.Flow.Seen, Verdict: x.Flow.Verdict, Encrypted: x.Flow.CarriedEncrypted,
+	})
 }
 
 func newProxy(d *daemon, s *configs.Settings) (*proxy.Proxy, error) {
@@ -48,15 +51,36 @@ func newProxy(d *daemon, s *configs.Settings) (*proxy.Proxy, error) {
 		HTTPPort: s.Proxy.HTTPPort, TLSPort: s.Proxy.TLSPort, Transparent: true, MarkOurs: s.House.MarkOurs, MaxConns: s.Proxy.MaxConnections,
 		Devices: d.registry, Resolve: d.resolve, Decider: d.engine,
 		Describe:  func(n dnsname.Name) atlas.Destination { x, _ := d.atlas.Lookup(n); return x },
+		NameOf:    d.nameOf,
 		Observer:  carried{d.observer},
 		House:     d.isLAN,
-		HouseName: s.House.Name, Logger: d.log, Registerer: d.metrics,
+		HouseName: s.House.Name, HouseURL: s.Page.URL, Logger: d.log, Registerer: d.metrics,
 	})
 }
 
 // isLAN reports whether an address is on a network of the house.
 func (d *daemon) isLAN(a netip.Addr) bool {
 	return slices.ContainsFunc(*d.lan.Load(), func(p netip.Prefix) bool { return p.Contains(a) })
+}
+
+// nameOf is what a device last looked up for an address. The observer answers at
+// once unless it is overrun; a connection then goes on without a name.
+func (d *daemon) nameOf(device devices.ID, addr netip.Addr) dnsname.Name {
+	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
+	defer cancel()
+	return d.observer.NameOf(ctx, device, addr)
+}
+
+// tally is what was done to what a device asks in clear.
+func (d *daemon) tally(id devices.ID) api.Carrying {
+	if d.carrier == nil {
+		return api.Carrying{}
+	}
+	t := d.carrier.Tally(id)
+	return api.Carrying{
+		Places: t.Places, Encrypted: t.Encrypted, Headers: t.Taken.Headers, Referrers: t.Taken.Referrers,
+		Cookies: t.Taken.Cookies + t.Taken.SetCookies,
+	}
 }
 
 // markOurs marks a socket as the daemon's own, before it connects.
@@ -176,6 +200,9 @@ func (h household) RemoveRule(ctx context.Context, id int64) error {
 
 func (h household) Erase(ctx context.Context, id devices.ID) (int64, error) {
 	h.d.recorder.Forget(id)
+	if h.d.carrier != nil {
+		h.d.carrier.Forget(id)
+	}
 	return eraseIn(ctx, h.d.store, id)
 }
 

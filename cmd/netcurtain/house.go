@@ -142,13 +142,23 @@ type turnFlags struct {
 	To     string `arg:"" enum:"on,off" help:"on or off."`
 }
 
-func (f turnFlags) turn(ctx context.Context, what string) error {
+func (f turnFlags) turn(ctx context.Context, io std, what string) error {
 	path, err := devicePath(f.Device, what)
 	if err != nil {
 		return err
 	}
 	on := f.To == "on"
-	return f.post(ctx, path, api.Switch{On: &on}, nil)
+	if err := f.post(ctx, path, api.Switch{On: &on}, nil); err != nil || !on {
+		return err
+	}
+	var d api.DeviceDetail
+	if err := f.get(ctx, strings.TrimSuffix(path, what), nil, &d); err != nil {
+		return err
+	}
+	if d.Device.Mode != "guard" {
+		fmt.Fprintf(io.err, "it is in mode %s: this holds once it is in guard (netcurtain mode %s guard)\n", d.Device.Mode, clean(f.Device))
+	}
+	return nil
 }
 
 type carryCmd struct{ turnFlags }
@@ -164,7 +174,7 @@ Examples:
   netcurtain carry talking-bear off`
 }
 
-func (c carryCmd) Run(ctx context.Context) error { return c.turn(ctx, "/carry") }
+func (c carryCmd) Run(ctx context.Context, io std) error { return c.turn(ctx, io, "/carry") }
 
 type stripCmd struct{ turnFlags }
 
@@ -177,7 +187,7 @@ Examples:
   netcurtain strip living-room-tv off`
 }
 
-func (c stripCmd) Run(ctx context.Context) error { return c.turn(ctx, "/strip") }
+func (c stripCmd) Run(ctx context.Context, io std) error { return c.turn(ctx, io, "/strip") }
 
 // ruleFlags are common to allow and block.
 type ruleFlags struct {

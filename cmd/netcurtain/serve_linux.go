@@ -30,7 +30,7 @@ func (d *daemon) pages() (*ui.Server, error) {
 		return nil, err
 	}
 	return ui.New(ui.Config{
-		House: household{d}, Ledger: d.store, Live: d.recorder, Health: d.report, Kept: d.kept,
+		House: household{d}, Ledger: d.store, Live: d.recorder, Health: d.report, Kept: d.kept, Carrying: d.tally,
 		Gatherer: prometheus.Gatherers{d.metrics, ofCoreDNS{}}, Registerer: d.metrics,
 		Hosts: s.Page.Hosts, Version: buildinfo.Version, Logger: d.log,
 	})
@@ -54,11 +54,19 @@ func (ofCoreDNS) Gather() ([]*dto.MetricFamily, error) {
 // kept says what this box keeps, for the page.
 func (d *daemon) kept(context.Context) []string {
 	s := d.settings.Load()
+	asked := "No server was asked by ourselves since the start."
+	if d.carrier != nil {
+		if a := d.carrier.Asked(); a.Servers > 0 {
+			asked = fmt.Sprintf("Servers that we asked by ourselves since the start, for devices whose requests are to leave encrypted: %d, each once a week at most, the last at %s; %d of them answer encrypted.",
+				a.Servers, a.Last.Format("15:04 on 2 January"), a.Able)
+		}
+	}
 	return []string{
 		fmt.Sprintf("Names of destinations, for devices whose log level is names: %s, at most %d MB, in %s.", s.Store.Age, s.Store.Bytes>>20, s.House.Volatile),
 		fmt.Sprintf("Daily sums per device and company, without names for personal devices: at most %d MB, in %s.", s.Store.MemoryBytes>>20, s.House.State),
 		"What the household chose: until it is changed.",
 		"Nothing is sent anywhere. Look-ups go to the resolver that the router uses; lists are fetched from the addresses on the page Lists.",
+		asked,
 	}
 }
 

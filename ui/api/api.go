@@ -130,6 +130,17 @@ type DeviceDetail struct {
 	Device       Device        `json:"device"`
 	Destinations []Destination `json:"destinations"`
 	Blocks       []Block       `json:"blocks"` // the last 20, newest first
+	Carrying     Carrying      `json:"carrying"`
+}
+
+// Carrying is what was done, since the daemon's start, to what a guarded device asks
+// in clear.
+type Carrying struct {
+	Places    int `json:"places"`    // hosts that it asked in clear
+	Encrypted int `json:"encrypted"` // of those, whose last request left the house encrypted
+	Headers   int `json:"headers"`   // tracking headers taken out
+	Referrers int `json:"referrers"` // referrers cut or taken out
+	Cookies   int `json:"cookies"`   // third parties' cookies taken out, of requests and answers
 }
 
 // Top is the answer to GET /api/v1/top.

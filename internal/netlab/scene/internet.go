@@ -21,6 +21,7 @@ import (
 	"net/http"
 	"net/netip"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -147,7 +148,7 @@ func (in *Internet) listen(ctx context.Context, g *errgroup.Group) error {
 		if s.tls != nil {
 			l = tls.NewListener(l, s.tls)
 		}
-		srv := &http.Server{Handler: http.HandlerFunc(serveBody), ReadHeaderTimeout: 5 * time.Second, ErrorLog: log.New(io.Discard, "", 0)}
+		srv := &http.Server{Handler: http.HandlerFunc(serveWeb), ReadHeaderTimeout: 5 * time.Second, ErrorLog: log.New(io.Discard, "", 0)}
 		serve(ctx, g, srv.Close, func() error { return srv.Serve(l) })
 	}
 	if err := in.listenQUIC(ctx, g, conf); err != nil {
@@ -234,8 +235,12 @@ func (in *Internet) certificate(h *tls.ClientHelloInfo) (*tls.Certificate, error
 	if c, ok := in.leaves[name]; ok {
 		return c, nil
 	}
+	valid := name
+	if strings.HasPrefix(name, wrongCert) {
+		valid = "another.example"
+	}
 	leaf := &x509.Certificate{
-		SerialNumber: big.NewInt(int64(len(in.leaves) + 2)), Subject: pkix.Name{CommonName: name}, DNSNames: []string{name},
+		SerialNumber: big.NewInt(int64(len(in.leaves) + 2)), Subject: pkix.Name{CommonName: valid}, DNSNames: []string{valid},
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().AddDate(0, 1, 0), KeyUsage: x509.KeyUsageDigitalSignature,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 	}

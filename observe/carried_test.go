@@ -1,0 +1,64 @@
+package observe
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/netcurtain/netcurtain/flow"
+	"github.com/netcurtain/netcurtain/flow/dissect"
+)
+
+// One connection that begins in clear and goes on encrypted is two flows, and each
+// says how it left the house.
+func TestTheWayOutIsPartOfAFlow(t *testing.T) {
+	seen := dissect.Result{App: "http", ServerName: "m.example", NameFrom: "host", Protection: flow.Readable}
+	b := live(t, nil, func(o *Observer) {
+		o.Event(flow.Event{Kind: flow.New, ID: 1, Tuple: tvWeb})
+		for _, encrypted := range []bool{false, true, true} {
+			o.Proxied(Carried{Tuple: tvWeb, MAC: macTV, Seen: seen, Encrypted: encrypted})
+			synctest.Wait()
+			o.Event(flow.Event{Kind: flow.Update, ID: 1, Tuple: tvWeb, Counters: count(4), At: time.Now()})
+			synctest.Wait()
+		}
+		o.Event(flow.Event{Kind: flow.Destroy, ID: 1, Tuple: tvWeb, Counters: count(9), At: time.Now()})
+	})
+	var got []string
+	for _, e := range b.flows() {
+		got = append(got, fmt.Sprintf("%v %s %d/%d", e.Flow.CarriedEncrypted, e.Flow.Seen.Protection, e.Flow.Part, e.Flow.Counters.Orig.Packets))
+	}
+	if fmt.Sprint(got) != "[false readable 0/4 true readable 0/5]" {
+		t.Errorf("recorded %q", got)
+	}
+}
+
+// The proxy asks by which name a device knows an address; what it was told a moment
+// ago counts, what another was told does not.
+func TestNameOf(t *testing.T) {
+	live(t, nil, func(o *Observer) {
+		o.Learn("tv", "old.example", tvWeb.DstAddr(), time.Minute)
+		o.Learn("tv", "new.example", tvWeb.DstAddr(), time.Minute)
+		o.Learn("lamp", "lamp.example", router, time.Minute)
+		if got := o.NameOf(context.Background(), "tv", tvWeb.DstAddr()); got != "new.example" {
+			t.Errorf("the television knows it as %q", got)
+		}
+		if got := o.NameOf(context.Background(), "tv", router); got != "" {
+			t.Errorf("what the lamp was told names the television's: %q", got)
+		}
+		time.Sleep(3 * time.Hour)
+		if got := o.NameOf(context.Background(), "tv", tvWeb.DstAddr()); got != "" {
+			t.Errorf("hours later it is still %q", got)
+		}
+	})
+	o, err := New(Config{Record: &book{}}) // nobody runs it
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Millisecond)
+	defer cancel()
+	if got := o.NameOf(ctx, "tv", router); got != "" {
+		t.Errorf("nobody answers %q", got)
+	}
+}
