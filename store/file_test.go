@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -336,6 +337,9 @@ func TestMain(m *testing.M) {
 	if dir := os.Getenv("NETCURTAIN_TEST_WRITER"); dir != "" {
 		writeUntilKilled(dir)
 	}
+	if dir := os.Getenv("NETCURTAIN_TEST_COUNTER"); dir != "" {
+		countUntilKilled(dir)
+	}
 	os.Exit(m.Run())
 }
 
@@ -444,4 +448,72 @@ func TestKillNine(t *testing.T) {
 		t.Errorf("roll-ups have %s look-ups and flows, rows have %s", rollups, rows)
 	}
 	sameRollUps(t, &house{cfg: cfg}, "the last kill")
+}
+
+// killedBatch is how many entries countUntilKilled writes at a time.
+const killedBatch = 700
+
+// countUntilKilled says after each batch how many entries are written.
+func countUntilKilled(dir string) {
+	s, err := store.Open(context.Background(), config(dir))
+	if err != nil {
+		fmt.Println(err)
+		os.Exit(1)
+	}
+	rec, err := journal.NewRecorder(journal.Config{})
+	if err != nil {
+		fmt.Println(err)
+		os.Exit(1)
+	}
+	sub := rec.Subscribe("store", 2*killedBatch)
+	go s.Run(context.Background(), sub)
+	for !s.Running() {
+		time.Sleep(time.Millisecond)
+	}
+	g := storetest.New(1, 20, 2000)
+	for n := killedBatch; ; n += killedBatch {
+		for range killedBatch {
+			rec.Record(g.Entry(time.Now()))
+		}
+		if err := s.Flush(context.Background()); err != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
+		fmt.Println(n)
+	}
+}
+
+// What was written before a kill is there, but for at most the batch under way.
+func TestKillNineLosesABatchAtMost(t *testing.T) {
+	t.Parallel()
+	for round := range 6 {
+		dir := t.TempDir()
+		child := exec.Command(os.Args[0])
+		child.Env = append(os.Environ(), "NETCURTAIN_TEST_COUNTER="+dir)
+		var said bytes.Buffer
+		child.Stdout = &said
+		must(t, child.Start())
+		time.Sleep(time.Duration(300+61*round) * time.Millisecond)
+		must(t, child.Process.Kill())
+		if err := child.Wait(); err == nil || child.ProcessState.Exited() {
+			t.Fatalf("round %d: the child was not killed but ended: %s", round, said.String())
+		}
+		lines := strings.Fields(said.String())
+		if len(lines) == 0 {
+			continue // killed before its first batch
+		}
+		told, err := strconv.Atoi(lines[len(lines)-1])
+		must(t, err)
+		s := mustOpen(t, config(dir))
+		totals, err := s.Totals(t.Context(), time.Now().Add(-time.Hour))
+		must(t, err)
+		must(t, s.Close())
+		var sum int
+		for _, d := range totals {
+			sum += int(d.Lookups + d.Flows)
+		}
+		if sum != told && sum != told+killedBatch {
+			t.Errorf("round %d: %d entries are there, %d were written", round, sum, told)
+		}
+	}
 }
