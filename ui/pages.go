@@ -360,7 +360,8 @@ type logView struct {
 	Since    string
 	Blocked  bool
 	Readable bool
-	Next     string // address of the page that follows
+	Next     string   // address of the page that follows
+	Save     []choice // addresses of all that fits, as a file
 }
 
 // logLimit is how many rows one page of the log shows.
@@ -404,12 +405,28 @@ func (s *Server) logPage(r *http.Request) (view, error) {
 		v.Names[one.ID] = one.Name
 	}
 	slices.SortFunc(v.Devices, func(a, b api.Device) int { return strings.Compare(a.Name+a.ID, b.Name+b.ID) })
+	v.Save = savedAs(v.What, q)
 	if next > 0 {
 		q.Del("limit")
 		q.Set("before", strconv.FormatInt(next, 10))
 		v.Next = "/log?" + q.Encode()
 	}
 	return view{Title: "Log", Here: "log", Page: v}, nil
+}
+
+// savedAs are where the rows of a page of the log can be had as a file, all of them.
+func savedAs(what string, page url.Values) (out []choice) {
+	q := url.Values{}
+	for _, key := range []string{"device", "since", "blocked", "readable"} {
+		if value := page.Get(key); value != "" {
+			q.Set(key, value)
+		}
+	}
+	for _, f := range []choice{{Value: "csv", Name: "a spreadsheet (CSV)"}, {Value: "jsonl", Name: "JSON lines"}, {Value: "zeek", Name: "a Zeek log"}} {
+		q.Set("format", f.Value)
+		out = append(out, choice{Value: "/api/v1/" + what + "?" + q.Encode(), Name: f.Name})
+	}
+	return out
 }
 
 type rulesView struct {
