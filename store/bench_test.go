@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/netcurtain/netcurtain/devices"
+	"github.com/netcurtain/netcurtain/flow"
 	"github.com/netcurtain/netcurtain/journal"
 	"github.com/netcurtain/netcurtain/store"
 	"github.com/netcurtain/netcurtain/store/storetest"
@@ -84,6 +85,8 @@ func BenchmarkQueries(b *testing.B) {
 	day, week := h.now().Add(-24*time.Hour), h.now().Add(-7*24*time.Hour)
 	hour := h.now().Add(-time.Hour)
 	one := storetest.DeviceID(7)
+	const quiet devices.ID = "quiet"
+	h.record(talk(quiet, devices.LogNames, h.now(), "quiet.example", flow.Encrypted, 1, 1))
 	middle := h.now().Add(-84*time.Hour).Unix() << 20 // an id of that time
 	for _, q := range []struct {
 		name string
@@ -113,6 +116,14 @@ func BenchmarkQueries(b *testing.B) {
 		{"readable flows of a device", func(ctx context.Context) (int, error) {
 			r, err := h.Flows(ctx, journal.Filter{Device: one, Readable: true})
 			return len(r), err
+		}},
+		{"readable flows of a device that has none", func(ctx context.Context) (int, error) {
+			r, err := h.Flows(ctx, journal.Filter{Device: quiet, Readable: true})
+			return len(r) + 1, err
+		}},
+		{"blocked flows of a device that has none", func(ctx context.Context) (int, error) {
+			r, err := h.Flows(ctx, journal.Filter{Device: quiet, Blocked: true})
+			return len(r) + 1, err
 		}},
 		{"flows of a device in a past hour", func(ctx context.Context) (int, error) {
 			r, err := h.Flows(ctx, journal.Filter{Device: one, Since: week.Add(30 * time.Hour), Until: week.Add(31 * time.Hour)})

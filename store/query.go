@@ -184,13 +184,19 @@ func flows(ctx context.Context, db *sql.DB, f journal.Filter) ([]journal.FlowRow
 	q := narrow(f, "f")
 	index := "NOT INDEXED"
 	switch {
+	case f.Readable && f.Device != "":
+		index = "INDEXED BY flow_device_readable"
 	case f.Readable:
 		index = "INDEXED BY flow_readable"
-		q.and("f.readable = 1")
+	case f.Blocked && f.Device != "":
+		index = "INDEXED BY flow_device_blocked"
 	case f.Blocked:
 		index = "INDEXED BY flow_blocked"
 	case f.Device != "":
 		index = "INDEXED BY flow_device"
+	}
+	if f.Readable {
+		q.and("f.readable = 1")
 	}
 	if f.Blocked {
 		q.and("f.blocked = 1")

@@ -144,9 +144,25 @@ func hardware(id string) string {
 	return id
 }
 
+// connState is Zeek's word where the packets alone say it: S0, an attempt that nobody
+// answered, and SF, for UDP an exchange. How a TCP connection went is not kept.
+func connState(f *exportedFlow) string {
+	from, back := f.PacketsOut, f.PacketsIn
+	if f.Inbound {
+		from, back = back, from
+	}
+	switch {
+	case from > 0 && back == 0 && (f.L4 == "tcp" || f.L4 == "udp"):
+		return "S0"
+	case from > 0 && back > 0 && f.L4 == "udp":
+		return "SF"
+	}
+	return ""
+}
+
 // connLog are the columns of Zeek's conn.log, in its order, and then ours. We count
 // bytes from the IP header on and keep no connection's course: the columns of
-// payload, state and history are unset, never guessed.
+// payload and history are unset, never guessed.
 func connLog() *zeekLog[exportedFlow] {
 	type flow = exportedFlow
 	count := func(up, down func(*flow) int64) func(*flow) string { // from the opener's side
@@ -174,7 +190,7 @@ func connLog() *zeekLog[exportedFlow] {
 		}},
 		{"orig_bytes", "count", unknown[flow]},
 		{"resp_bytes", "count", unknown[flow]},
-		{"conn_state", "string", unknown[flow]},
+		{"conn_state", "string", connState},
 		{"local_orig", "bool", func(f *flow) string { return zeekBool(!f.Inbound) }},
 		{"local_resp", "bool", func(f *flow) string { return zeekBool(f.Inbound || isLocal(host(f.Dst))) }},
 		{"missed_bytes", "count", unknown[flow]},

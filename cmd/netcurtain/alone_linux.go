@@ -181,7 +181,7 @@ func (h aloneHouse) Forget(ctx context.Context, id devices.ID) (int64, error) {
 // openAlone opens a house's files, and pages that show them.
 func openAlone(ctx context.Context, s *configs.Settings) (_ *aloneHouse, _ *ui.Server, err error) {
 	cfg := storeConfig(s)
-	h := &aloneHouse{registry: devices.NewRegistry(devices.Config{Maker: atlas.Maker, Now: time.Now})}
+	h := &aloneHouse{}
 	if h.store, err = store.Open(ctx, cfg); err != nil {
 		return nil, nil, err
 	}
@@ -198,6 +198,12 @@ func openAlone(ctx context.Context, s *configs.Settings) (_ *aloneHouse, _ *ui.S
 	if err != nil {
 		return nil, nil, err
 	}
+	text, _, err := h.store.Setting(ctx, keySince)
+	if err != nil {
+		return nil, nil, err
+	}
+	since, _ := time.Parse(time.RFC3339, text) // never said yes: the zero time
+	h.registry = devices.NewRegistry(devices.Config{Maker: atlas.Maker, Now: time.Now, Since: since})
 	h.registry.Restore(known...)
 	h.registry.Choose(choices)
 	nobody, err := journal.NewRecorder(journal.Config{}) // there is nothing live

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/netcurtain/netcurtain/ui/api"
 )
@@ -126,10 +127,19 @@ func (c flowsCmd) Run(ctx context.Context, io std) error {
 				how, why = "blocked", strings.TrimSpace(x.Rule+" "+x.List)
 			}
 			why = strings.Join(append([]string{why}, notes(x)...), "; ")
-			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", x.Last.Local().Format("15:04:05"), clean(names[x.Device]), clean(to), clean(x.Organisation),
+			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", when(x.Last), clean(names[x.Device]), clean(to), clean(x.Organisation),
 				how, human(x.BytesOut), human(x.BytesIn), clean(why))
 		}
 	})
+}
+
+// when is a time of today, or of another day with its date.
+func when(t time.Time) string {
+	t = t.Local()
+	if time.Now().Format(time.DateOnly) != t.Format(time.DateOnly) {
+		return t.Format("2006-01-02 15:04:05")
+	}
+	return t.Format("15:04:05")
 }
 
 // notes are what a line should say of a flow beside why it is judged so.
@@ -182,7 +192,7 @@ func (c lookupsCmd) Run(ctx context.Context, io std) error {
 			case x.Verdict == "block":
 				decision = "blocked"
 			}
-			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%d\t%s\t%s\n", x.At.Local().Format("15:04:05"), clean(names[x.Device]), clean(x.Name), x.Type, x.Rcode,
+			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%d\t%s\t%s\n", when(x.At), clean(names[x.Device]), clean(x.Name), x.Type, x.Rcode,
 				x.Count, decision, clean(strings.TrimSpace(x.Rule+" "+x.List)))
 		}
 	})
