@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"database/sql"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -22,7 +23,10 @@ type pulse struct {
 	told []error
 }
 
-func (p *pulse) hear(err error) {
+func (p *pulse) hear(file string, err error) {
+	if file != "ledger" {
+		return
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.told = append(p.told, err)
@@ -111,5 +115,40 @@ func TestAFullDiskIsToldAndMends(t *testing.T) {
 	}
 	if _, err := os.Stat(h.cfg.LedgerPath); err != nil {
 		t.Error(err)
+	}
+}
+
+// The flash is full when a day ends: that is told, and tried again by the hour.
+func TestAMemoryThatCannotBeWritten(t *testing.T) {
+	t.Parallel()
+	small := filepath.Join(t.TempDir(), "small")
+	mountSmall(t, small, 1<<20)
+	var told []string
+	var mu sync.Mutex
+	h := open(t, t.TempDir(), func(c *store.Config) {
+		c.MemoryPath = filepath.Join(small, "memory.db")
+		c.Health = func(file string, err error) {
+			mu.Lock()
+			defer mu.Unlock()
+			told = append(told, fmt.Sprintf("%s %t", file, err == nil))
+		}
+	})
+	h.record(talk(tv, devices.LogNames, h.now(), "a.example", flow.Encrypted, 1, 1))
+	drain := brimful(t, small)
+	h.advance(24 * time.Hour)
+	if err := h.Tidy(t.Context()); err == nil {
+		t.Fatal("a full flash is no error")
+	}
+	drain()
+	must(t, h.Tidy(t.Context())) // too early to try again
+	h.advance(time.Hour)
+	must(t, h.Tidy(t.Context()))
+	mu.Lock()
+	defer mu.Unlock()
+	if fmt.Sprint(told) != "[memory false memory true]" {
+		t.Errorf("told %v", told)
+	}
+	if n := ask(t, h.cfg.MemoryPath, "SELECT count(*) FROM day"); n != "1" {
+		t.Errorf("%s days are remembered", n)
 	}
 }

@@ -18,7 +18,8 @@ type memory struct {
 	db    *sql.DB
 	path  string
 	bytes int64
-	day   int // of the last writing, or of the start
+	day   int       // of the last writing, or of the start
+	tried time.Time // and failed
 }
 
 // maxKept bounds the events in memory.db: as many as in the ledger, or fewer
@@ -63,8 +64,11 @@ func openMemory(ctx context.Context, cfg Config) (*memory, error) {
 	return &memory{db: db, path: path, bytes: cfg.MemoryBytes, day: dayOf(cfg.Now())}, nil
 }
 
-// due reports whether another day has begun since the last writing.
-func (m *memory) due(now time.Time) bool { return dayOf(now) != m.day }
+// due reports whether another day has begun since the last writing. One that
+// failed is tried again after an hour.
+func (m *memory) due(now time.Time) bool {
+	return dayOf(now) != m.day && now.Sub(m.tried).Abs() >= time.Hour
+}
 
 // dayRow is a row of unsaved.
 type dayRow struct {
@@ -93,13 +97,15 @@ func (m *memory) remember(ctx context.Context, l *ledger, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	m.day = dayOf(now)
 	if len(days)+len(events) == 0 {
+		m.day = dayOf(now)
 		return nil // nothing to wear the flash for
 	}
 	if err := inTx(ctx, m.db, func(tx *sql.Tx) error { return m.take(ctx, tx, generation, days, events) }); err != nil {
+		m.tried = now
 		return fmt.Errorf("writing memory: %w", err)
 	}
+	m.day, m.tried = dayOf(now), time.Time{}
 	return l.saved(ctx)
 }
 

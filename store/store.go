@@ -26,9 +26,10 @@ type Config struct {
 	MemoryBytes int64         // what memory.db may take; default 4 MB
 	FlushEvery  time.Duration // how long rows may wait in memory; default 10 s
 
-	// Health, when set, is told when the ledger cannot be written any more, with why,
-	// and with nil when it can again; from the one writer, and it must not block.
-	Health func(error)
+	// Health, when set, is told when a file ("ledger", "memory") cannot be written any
+	// more, with why, and with nil when it can again; from the one writer, and it must
+	// not block.
+	Health func(file string, err error)
 
 	Now        func() time.Time      // default time.Now; its location says when a day begins
 	Logger     *slog.Logger          // default: silent
@@ -90,8 +91,8 @@ type Store struct {
 	interrupt context.CancelFunc
 	lost      bool // the ledger is closed and could not be opened again
 
-	complained time.Time // when report last wrote to the log
-	failing    bool      // the ledger could not be written when that was last tried
+	complained time.Time       // when report last wrote to the log
+	failing    map[string]bool // files that could not be written when that was last tried
 }
 
 // job is work for the writer.
@@ -126,7 +127,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	case cfg.FlushEvery < 0:
 		return nil, fmt.Errorf("store: flush every %s: a positive time is needed", cfg.FlushEvery)
 	}
-	s := &Store{cfg: cfg, writer: make(chan struct{}, 1), jobs: make(chan job)}
+	s := &Store{cfg: cfg, writer: make(chan struct{}, 1), jobs: make(chan job), failing: map[string]bool{}}
 	s.readable, s.interrupt = context.WithCancel(context.Background())
 	if err := s.open(ctx); err != nil {
 		return nil, errors.Join(err, s.Close())
@@ -213,7 +214,7 @@ func (s *Store) Run(ctx context.Context, sub *journal.Subscription) error {
 				break
 			}
 			s.ledger.add(e)
-			if len(s.ledger.batch) >= batchRows && !s.failing {
+			if len(s.ledger.batch) >= batchRows && !s.failing["ledger"] {
 				s.report("batch not written", s.flush(ctx))
 			}
 		case <-flush.C:
@@ -306,22 +307,23 @@ func (s *Store) Remember(ctx context.Context) error {
 // probe writes next to nothing where the last writing failed, so that a ledger
 // that is well again is known to be so though nothing happens in the house.
 func (s *Store) probe(ctx context.Context) {
-	if s.failing {
+	if s.failing["ledger"] {
 		err := s.heal(ctx)
 		if err == nil {
 			err = s.ledger.touch(ctx)
 		}
-		s.tellHealth(err)
+		s.tellHealth("ledger", err)
 	}
 }
 
-// tellHealth tells Config.Health when writing began to fail, or works again.
-func (s *Store) tellHealth(err error) {
-	if changed := s.failing != (err != nil); changed {
-		s.failing = err != nil
-		if s.cfg.Health != nil {
-			s.cfg.Health(err)
-		}
+// tellHealth tells Config.Health when writing a file began to fail, or works again.
+func (s *Store) tellHealth(file string, err error) {
+	if s.failing[file] == (err != nil) {
+		return
+	}
+	s.failing[file] = err != nil
+	if s.cfg.Health != nil {
+		s.cfg.Health(file, err)
 	}
 }
 
@@ -330,7 +332,7 @@ func (s *Store) flush(ctx context.Context) (err error) {
 	if len(s.ledger.batch) == 0 {
 		return nil
 	}
-	defer func() { s.tellHealth(err) }()
+	defer func() { s.tellHealth("ledger", err) }()
 	if err := s.heal(ctx); err != nil {
 		s.metrics.dropped.Add(float64(s.ledger.discard(erasure{all: true})))
 		return err
@@ -383,5 +385,7 @@ func (s *Store) remember(ctx context.Context) error {
 	if s.memory == nil {
 		return nil
 	}
-	return s.memory.remember(ctx, s.ledger, s.cfg.Now())
+	err := s.memory.remember(ctx, s.ledger, s.cfg.Now())
+	s.tellHealth("memory", err)
+	return err
 }

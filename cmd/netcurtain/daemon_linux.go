@@ -158,7 +158,7 @@ func (d *daemon) ready(ctx context.Context) (err error) {
 	}
 	files := storeConfig(s)
 	files.Logger, files.Registerer = d.log, d.metrics
-	files.Health = d.ledgerHealth // when the store runs, there is a d.health
+	files.Health = d.fileHealth // when the store runs, there is a d.health
 	if d.store, err = store.Open(ctx, files); err != nil {
 		return err
 	}
@@ -171,20 +171,24 @@ func (d *daemon) ready(ctx context.Context) (err error) {
 	}
 	d.recorder.Remember(told)
 	d.health = newHealth(d.recorder, time.Now)
-	d.ledgerHealth(nil)
+	d.fileHealth("ledger", nil)
 	if d.catalogue, err = configs.Catalogue(); err != nil {
 		return err
 	}
 	return errors.Join(d.knowDevices(ctx), d.readListCounts(ctx), d.watch())
 }
 
-// ledgerHealth says whether what devices do is written down.
-func (d *daemon) ledgerHealth(err error) {
-	if err != nil {
-		err = fmt.Errorf("what devices do is not written down: %w", err)
+// fileHealth says whether what devices do is written down, and what outlives that.
+func (d *daemon) fileHealth(file string, err error) {
+	what, folder := "what devices do is", d.settings.Load().House.Volatile
+	if file == "memory" {
+		what, folder = "the sums of the days are", d.settings.Load().House.State
 	}
-	d.health.set("ledger", err, "What devices do is written down.",
-		"make room in "+d.settings.Load().House.Volatile+", see that it can be written to, and that no other program holds ledger.db; it goes on by itself")
+	well := strings.ToUpper(what[:1]) + what[1:] + " written down."
+	if err != nil {
+		err = fmt.Errorf("%s not written down: %w", what, err)
+	}
+	d.health.set(file, err, well, "make room in "+folder+", see that it can be written to, and that no other program holds "+file+".db; it goes on by itself")
 }
 
 // storeConfig says where the files of a house are, and how much they keep.
