@@ -9,6 +9,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/netip"
@@ -116,10 +117,10 @@ func binary(t testing.TB) string {
 	return os.Getenv("NETCURTAIN_E2E_BINARY")
 }
 
-func runStories(t *testing.T, dir string) {
+func runStories(t *testing.T, dir string, more ...map[string]func(*testscript.TestScript, bool, []string)) {
 	labtest.NeedRoot(t)
 	bin := filepath.Dir(binary(t))
-	testscript.Run(t, testscript.Params{
+	params := testscript.Params{
 		Dir: dir,
 		Setup: func(env *testscript.Env) error {
 			dir, err := os.MkdirTemp("/run", "nc-e2e-") // short: it holds a socket
@@ -171,7 +172,11 @@ func runStories(t *testing.T, dir string) {
 			"lock":        withStory((*story).lock),
 			"idle":        withStory((*story).idle),
 		},
-	})
+	}
+	for _, m := range more {
+		maps.Copy(params.Cmds, m)
+	}
+	testscript.Run(t, params)
 }
 
 func withStory(fn func(*story, *testscript.TestScript, []string) error) func(*testscript.TestScript, bool, []string) {
