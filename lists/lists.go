@@ -127,11 +127,12 @@ type Lists struct {
 	// a slow server; nil when there are none.
 	interrupt context.CancelFunc
 
-	index   *blocklist.Index  // of Run's goroutine: the one in force
-	grown   map[string]int    // by origin: rules of a list for which there was no room
-	chosen  map[string]string // by list: what the governor chose
-	refused int               // how often in a row there was too little memory to compile
-	said    string            // what the governor last chose, in words for the log
+	index    *blocklist.Index  // of Run's goroutine: the one in force
+	inMemory bool              // it lies in a memory file system
+	grown    map[string]int    // by origin: rules of a list for which there was no room
+	chosen   map[string]string // by list: what the governor chose
+	refused  int               // how often in a row there was too little memory to compile
+	said     string            // what the governor last chose, in words for the log
 }
 
 // plan is when a list is asked for next.
@@ -280,7 +281,7 @@ func (l *Lists) Run(ctx context.Context) error {
 			return nil
 		case <-l.wake:
 			l.takeReloads(ctx)
-			if l.anyForced() {
+			if l.dropDamaged() || l.anyForced() {
 				l.updateOnline(ctx)
 			}
 		case t := <-l.trials:

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sys/unix"
 
 	"github.com/netcurtain/netcurtain/internal/dnsname"
 	"github.com/netcurtain/netcurtain/policy/blocklist"
@@ -489,7 +490,7 @@ func TestLostPagesDoNotEndTheProcess(t *testing.T) {
 		fmt.Fprintf(&long, "||n%d.lost.example^\n", i)
 	}
 	dir := t.TempDir()
-	h := start(t, Config{Dir: dir, Interval: 20 * time.Millisecond, Sources: []Source{{Name: "starter", Text: []byte(long.String())}}})
+	h := start(t, Config{Dir: dir, Sources: []Source{{Name: "starter", Text: []byte(long.String())}}})
 	x := h.next()
 	if got := blocked(x, "n7.lost.example"); got == "" {
 		t.Fatal("nothing is blocked to begin with")
@@ -507,6 +508,49 @@ func TestLostPagesDoNotEndTheProcess(t *testing.T) {
 	}
 	if got := blocked(h.next(), "n7.lost.example"); got != "n7.lost.example by starter" {
 		t.Errorf("after making it anew, blocked: %q", got)
+	}
+}
+
+// Flash without room: the index lies in the volatile folder, and then all of it
+// counts as memory; once there is room again, it lies on flash.
+func TestIndexWithoutRoomOnFlash(t *testing.T) {
+	flash, volatile := t.TempDir(), t.TempDir()
+	for dir, size := range map[string]string{flash: "size=64k", volatile: "size=16m"} {
+		if err := unix.Mount("tmpfs", dir, "tmpfs", 0, size); err != nil {
+			t.Skipf("SKIPPED: mounting a small file system needs root: %v", err)
+		}
+		t.Cleanup(func() { _ = unix.Unmount(dir, unix.MNT_DETACH) })
+	}
+	var long strings.Builder
+	for i := range 20000 {
+		fmt.Fprintf(&long, "||n%d.room.example^\n", i)
+	}
+	reg := prometheus.NewRegistry()
+	c := Config{Dir: flash, Scratch: volatile, Registerer: reg, Sources: []Source{{Name: "long", Text: []byte(long.String())}}}
+	h := start(t, c)
+	if got := blocked(h.next(), "n7.room.example"); got != "n7.room.example by long" {
+		t.Errorf("without room, blocked: %q", got)
+	}
+	if all, resident := gauge(t, reg, "netcurtain_lists_index_bytes"), gauge(t, reg, "netcurtain_lists_index_resident_bytes"); all != resident || all < 64<<10 {
+		t.Errorf("%v octets, of which %v count as memory", all, resident)
+	}
+	h.stop()
+	c.Registerer = nil
+	h = start(t, c)
+	if got := blocked(h.next(), "n7.room.example"); got != "n7.room.example by long" {
+		t.Errorf("at the next start, blocked: %q", got)
+	}
+	c.Sources[0].Text = []byte("||short.room.example^\n")
+	if err := h.Reload(t.Context(), []Source{{Name: "long", Text: []byte("||short.room.example^\n")}}); err != nil {
+		t.Fatal(err)
+	}
+	if got := blocked(h.next(), "short.room.example"); got != "short.room.example by long" {
+		t.Errorf("with room again, blocked: %q", got)
+	}
+	for dir, want := range map[string]bool{flash: true, volatile: false} {
+		if _, err := os.Stat(filepath.Join(dir, "index")); (err == nil) != want {
+			t.Errorf("in %s: %v", dir, err)
+		}
 	}
 }
 

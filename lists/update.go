@@ -332,7 +332,7 @@ func (u *update) begin(i int) error {
 			return &brokenBuilder{err}
 		}
 		u.scratch = f
-		u.builder = blocklist.NewBuilder(blocklist.Options{Scratch: f, Limits: u.cfg.Limits})
+		u.builder = blocklist.NewBuilder(blocklist.Options{Scratch: f, Limits: u.cfg.Limits, Breathe: breather()})
 	}
 	for ; u.done < i; u.done++ {
 		s := u.sources[u.done]

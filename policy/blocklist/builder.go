@@ -39,6 +39,9 @@ type File interface {
 type Options struct {
 	Scratch File   // sorted runs; nil keeps them in memory, which fits small lists
 	Limits  Limits // of each list
+	// Breathe is called again and again, after some ten microseconds of work each
+	// time: a router with one core has look-ups to answer meanwhile. May be nil.
+	Breathe func()
 	// Buffer is how many octets are sorted at a time; 2 MiB when zero. What a
 	// Builder keeps in memory is about twice that, the filter and 8 KiB a run.
 	Buffer int
@@ -68,6 +71,9 @@ func NewBuilder(o Options) *Builder {
 	}
 	if o.Scratch == nil {
 		o.Scratch = new(Memory)
+	}
+	if o.Breathe == nil {
+		o.Breathe = func() {}
 	}
 	return &Builder{opts: o, scratch: o.Scratch, rules: newRuleSet()}
 }
@@ -155,9 +161,12 @@ func (b *Builder) Keep(s Source, old *Index) (rep Report, err error) {
 	w := runWriter{w: bufio.NewWriterSize(b.scratch, 16<<10)}
 	in := entryReader{r: bufio.NewReaderSize(io.NewSectionReader(old.file, 0, old.file.Size()), 16<<10)}
 	for i := range old.count {
+		if i%64 == 0 {
+			b.opts.Breathe()
+		}
 		set, err := in.next()
 		if err != nil {
-			old.damaged.Store(true)
+			old.damage()
 			return rep, fmt.Errorf("list %q in the older index after %d names: %w: %w", s.Name, i, ErrNotIndex, err)
 		}
 		for pairs := old.pairsOf(set); len(pairs) >= 2; pairs = pairs[2:] {
@@ -194,6 +203,9 @@ func (b *Builder) record(n dnsname.Name, list uint8, f form) error {
 			return err
 		}
 	}
+	if len(b.offsets)%32 == 0 {
+		b.opts.Breathe()
+	}
 	b.offsets = append(b.offsets, uint32(len(b.arena)))
 	b.arena = append(b.arena, byte(len(n)))
 	for i := len(n) - 1; i >= 0; i-- {
@@ -220,7 +232,11 @@ func (b *Builder) flush() error {
 	}
 	name := func(off uint32) []byte { return b.arena[off+1:][:b.arena[off]] }
 	tail := func(off uint32) []byte { return b.arena[off+1+uint32(b.arena[off]):][:2] }
+	compared := 0
 	slices.SortFunc(b.offsets, func(i, j uint32) int {
+		if compared++; compared%512 == 0 {
+			b.opts.Breathe()
+		}
 		if order := bytes.Compare(name(i), name(j)); order != 0 {
 			return order
 		}
@@ -268,6 +284,9 @@ func (b *Builder) write(w *sectionWriter, dst File) error {
 	}
 	names := nameWriter{w: w, sets: newSetTable(b.lists)}
 	for m.next() {
+		if names.count%64 == 0 {
+			b.opts.Breathe()
+		}
 		names.entry(m.name, m.pairs)
 	}
 	if m.err != nil {
@@ -284,7 +303,7 @@ func (b *Builder) write(w *sectionWriter, dst File) error {
 	if err := w.flush(); err != nil {
 		return err
 	}
-	filter, err := buildFilter(dst, w.foot.sections[secNames].off, w.foot.sections[secNames].len, &names)
+	filter, err := buildFilter(dst, w.foot.sections[secNames].off, w.foot.sections[secNames].len, &names, b.opts.Breathe)
 	if err != nil {
 		return err
 	}
@@ -311,10 +330,13 @@ func (b *Builder) write(w *sectionWriter, dst File) error {
 }
 
 // buildFilter reads the names back, now that their number is known.
-func buildFilter(dst io.ReaderAt, off, length uint64, names *nameWriter) ([]byte, error) {
+func buildFilter(dst io.ReaderAt, off, length uint64, names *nameWriter, breathe func()) ([]byte, error) {
 	filter := make([]byte, filterLen(names.keys))
 	in := entryReader{r: bufio.NewReaderSize(io.NewSectionReader(dst, int64(off), int64(length)), 64<<10)}
-	for range names.count {
+	for i := range names.count {
+		if i%64 == 0 {
+			breathe()
+		}
 		set, err := in.next()
 		if err != nil {
 			return nil, fmt.Errorf("reading the names back: %w", err)

@@ -17,6 +17,13 @@ func isFault(recovered any) bool {
 	return ok
 }
 
+// damage notes that a page is lost, and tells the owner once.
+func (x *Index) damage() {
+	if !x.damaged.Swap(true) && x.onDamage != nil {
+		x.onDamage()
+	}
+}
+
 // survive is deferred by readers who then find nothing; before is what
 // SetPanicOnFault said.
 func (x *Index) survive(before bool, ok *bool) {
@@ -25,7 +32,7 @@ func (x *Index) survive(before bool, ok *bool) {
 		if !isFault(r) {
 			panic(r)
 		}
-		x.damaged.Store(true)
+		x.damage()
 		*ok = false
 	}
 }

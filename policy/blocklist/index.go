@@ -51,7 +51,8 @@ type Index struct {
 	// that is blocked every second costs no allocation.
 	texts [256]atomic.Pointer[ruleText]
 
-	damaged atomic.Bool
+	damaged  atomic.Bool
+	onDamage func()
 }
 
 type ruleText struct {
@@ -135,6 +136,16 @@ func (x *Index) Mask(lists ...string) (mask uint64) {
 // Damaged reports whether a page of the index could not be read: flash wears out
 // beneath a mapping. Its owner makes the index anew.
 func (x *Index) Damaged() bool { return x.damaged.Load() }
+
+// OnDamage sets what is called, once and by a reader, who must not wait, when a
+// page cannot be read. It is set before the first look-up.
+func (x *Index) OnDamage(f func()) { x.onDamage = f }
+
+// Resident is how many octets look-ups touch again and again: of a mapping these
+// stay in memory, the rest comes and goes.
+func (x *Index) Resident() int {
+	return len(x.filter) + len(x.blocks) + len(x.rules.filter) + len(x.rules.windows) + len(x.rules.keys)
+}
 
 // screen asks the filters and the map of windows alone: one pass over the name
 // from its end. It is what every look-up of the house pays, and all that an allowed

@@ -1,0 +1,36 @@
+package lists
+
+import (
+	"io"
+	"time"
+)
+
+// Compiling a million rules takes a small router's only core for seconds, and Go
+// gives a core away every 10 ms at most. So it is given away every two: look-ups
+// that wait are answered in between.
+const (
+	breathWork = 2 * time.Millisecond
+	breathRest = 200 * time.Microsecond
+)
+
+// breather returns what is called in the midst of work, again and again.
+func breather() func() {
+	last := time.Now()
+	return func() {
+		if time.Since(last) >= breathWork {
+			time.Sleep(breathRest)
+			last = time.Now()
+		}
+	}
+}
+
+// slowly reads with rests.
+type slowly struct {
+	io.ReaderAt
+	breathe func()
+}
+
+func (s slowly) ReadAt(p []byte, off int64) (int, error) {
+	s.breathe()
+	return s.ReaderAt.ReadAt(p, off)
+}
