@@ -43,6 +43,7 @@ score: ## names, protocols and protection against real captures, compared with d
 	@go run ./cmd/score
 
 bench: ## size, memory and speed beside the limits
+	@scripts/setup bench
 	@scripts/bench
 
 fuzz: ## every fuzz target for FUZZTIME (default 5s)

@@ -21,6 +21,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/netcurtain/netcurtain/internal/netlab"
+	"github.com/netcurtain/netcurtain/internal/netlab/scene"
 )
 
 func millionCommands() map[string]func(*testscript.TestScript, bool, []string) {
@@ -28,6 +29,7 @@ func millionCommands() map[string]func(*testscript.TestScript, bool, []string) {
 		"million": withStory((*story).million),
 		"refresh": withStory((*story).refresh),
 		"warm":    withStory((*story).warm),
+		"peers":   withStory((*story).peers),
 	}
 }
 
@@ -35,8 +37,9 @@ func millionCommands() map[string]func(*testscript.TestScript, bool, []string) {
 // load, and the next start. scripts/bench runs it; it needs the test data.
 //
 //	million FILE             a list of the test data becomes the house's list own.txt
+//	peers                    prints what blocking the same names costs the daemon, and dnsmasq and unbound where installed
 //	refresh DEVICE N         N times: 3 s of look-ups, then the same while the list is refreshed; prints what it cost
-//	warm DEVICE              kills the daemon and starts it again; prints how soon a listed name is blocked
+//	warm [SETTINGS]          kills the daemon and starts it again; prints how soon a listed name is blocked
 func TestMillion(t *testing.T) {
 	if os.Getenv("NETCURTAIN_BENCH") == "" {
 		t.Skip("a bench: scripts/bench runs it (NETCURTAIN_BENCH=1)")
@@ -238,7 +241,7 @@ func (s *story) warm(ts *testscript.TestScript, args []string) error {
 			return err
 		}
 		began := time.Now()
-		if err := s.start(ts, args[1:]); err != nil {
+		if err := s.start(ts, args); err != nil {
 			return err
 		}
 		own, err := s.asker("", netip.MustParseAddrPort("127.0.0.1:5300"))
@@ -256,7 +259,8 @@ func (s *story) warm(ts *testscript.TestScript, args []string) error {
 		if took == 0 {
 			return errors.New("nothing was blocked within 20 s")
 		}
-		fmt.Fprintf(ts.Stdout(), "warm start: a listed name blocked %v after the start of the process\n", took.Round(time.Millisecond))
+		fmt.Fprintf(ts.Stdout(), "warm start: a listed name blocked %v after the start of the process, which used %v of processor\n",
+			took.Round(time.Millisecond), cpuOf(s.daemon.Process.Pid))
 	}
 	return nil
 }
@@ -270,9 +274,150 @@ func wait(ended <-chan struct{}) error {
 	}
 }
 
+// peer is a resolver that blocks the list.
+type peer struct {
+	name, port string
+	first      time.Duration // until it blocked; 0 where it was running already
+	pid        int
+}
+
+func (s *story) peers(ts *testscript.TestScript, _ []string) error {
+	names, err := s.listed()
+	if err != nil {
+		return err
+	}
+	if err := s.measure(ts, peer{name: "netcurtain", port: "5300", pid: s.daemon.Process.Pid}, names); err != nil {
+		return err
+	}
+	head := map[string]string{
+		"dnsmasq": "port=5453\nlisten-address=127.0.0.1\nbind-interfaces\nno-resolv\nno-hosts\nno-daemon\nuser=root\nserver=" + scene.ProviderDNS.String() + "\n",
+		"unbound": "server:\n interface: 127.0.0.1@5553\n do-daemonize: no\n use-syslog: no\n chroot: \"\"\n username: \"\"\n pidfile: \"\"\n module-config: \"iterator\"\n do-not-query-localhost: no\n",
+	}
+	for _, p := range []struct {
+		peer
+		args        []string
+		line, after string
+	}{
+		{peer{name: "dnsmasq", port: "5453"}, []string{"-k", "-C"}, "local=/%s/\n", ""},
+		{peer{name: "unbound", port: "5553"}, []string{"-d", "-c"}, " local-zone: \"%s.\" always_nxdomain\n", "forward-zone:\n name: \".\"\n forward-addr: " + scene.ProviderDNS.String() + "\n"},
+	} {
+		path, err := exec.LookPath(p.name)
+		if err != nil {
+			fmt.Fprintf(ts.Stdout(), "%-12s SKIPPED: %v\n", p.name, err)
+			continue
+		}
+		conf := filepath.Join(s.dir, p.name+".conf")
+		if err := s.writeConf(conf, head[p.name], p.line, p.after); err != nil {
+			return err
+		}
+		if err := s.runPeer(ts, p.peer, path, append(p.args, conf), names); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// writeConf gives each name of the list a line between head and after.
+func (s *story) writeConf(path, head, line, after string) error {
+	in, err := os.Open(s.ownList())
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	out, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	w := bufio.NewWriter(out)
+	fmt.Fprint(w, head)
+	for lines := bufio.NewScanner(in); lines.Scan(); {
+		fmt.Fprintf(w, line, lines.Text())
+	}
+	fmt.Fprint(w, after)
+	return errors.Join(w.Flush(), out.Close())
+}
+
+func (s *story) runPeer(ts *testscript.TestScript, p peer, path string, args, names []string) error {
+	cmd := exec.Command(path, args...)
+	began := time.Now()
+	if err := s.lab.Router.Do(cmd.Start); err != nil {
+		return err
+	}
+	defer func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	}()
+	for {
+		a, err := s.asker("", netip.MustParseAddrPort("127.0.0.1:"+p.port))
+		if err != nil {
+			return err
+		}
+		if rcode, _, err := a.ask(names[1], 100*time.Millisecond); err == nil && rcode == dns.RcodeNameError {
+			break
+		}
+		if time.Since(began) > 2*time.Minute {
+			return fmt.Errorf("%s blocks nothing after two minutes", p.name)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	p.first, p.pid = time.Since(began), cmd.Process.Pid
+	return s.measure(ts, p, names)
+}
+
+// measure asks p for ten thousand names, listed and not, one after the other.
+func (s *story) measure(ts *testscript.TestScript, p peer, names []string) error {
+	a, err := s.asker("", netip.MustParseAddrPort("127.0.0.1:"+p.port))
+	if err != nil {
+		return err
+	}
+	const questions = 10_000
+	var costs []string
+	for _, what := range []string{"blocked", "allowed"} {
+		before := cpuOf(p.pid)
+		var l load
+		for i := range questions {
+			name := "www.maker.example"
+			if what == "blocked" {
+				name = names[i%len(names)]
+			}
+			_, took, err := a.ask(name, 2*time.Second)
+			if err != nil {
+				return fmt.Errorf("%s: %s: %w", p.name, name, err)
+			}
+			l.took = append(l.took, took)
+		}
+		costs = append(costs, fmt.Sprintf("%s: p50 %v, %.1f s of processor for 100,000", what, l.percentile(.5).Round(time.Microsecond),
+			(cpuOf(p.pid)-before).Seconds()*100_000/questions))
+	}
+	first := ""
+	if p.first > 0 {
+		first = fmt.Sprintf("first block after %v; ", p.first.Round(10*time.Millisecond))
+	}
+	fmt.Fprintf(ts.Stdout(), "%-12s RSS %.1f MB; %s%s\n", p.name, mb(statusOf(p.pid, "VmRSS")), first, strings.Join(costs, "; "))
+	return nil
+}
+
+// cpuOf is what a process has used of the processors, from /proc/PID/stat.
+func cpuOf(pid int) time.Duration {
+	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0
+	}
+	_, rest, _ := strings.Cut(string(raw), ") ")
+	fields := strings.Fields(rest)
+	if len(fields) < 13 {
+		return 0
+	}
+	user, _ := strconv.Atoi(fields[11])
+	system, _ := strconv.Atoi(fields[12])
+	return time.Duration(user+system) * 10 * time.Millisecond // USER_HZ is 100
+}
+
 // status is a line of the daemon's /proc/PID/status, in octets.
-func (s *story) status(key string) int {
-	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.daemon.Process.Pid))
+func (s *story) status(key string) int { return statusOf(s.daemon.Process.Pid, key) }
+
+func statusOf(pid int, key string) int {
+	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
 		return 0
 	}
