@@ -3,6 +3,7 @@ package lists
 import (
 	"compress/gzip"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -473,6 +474,22 @@ func TestSwappingUnderReaders(t *testing.T) {
 	}
 	for i := 1; i <= 40; i++ {
 		swap(i)
+	}
+	// The mapping alone changes far more often than lists can.
+	for i := range 10_000 {
+		f, err := os.Open(filepath.Join(l.cfg.Dir, "index"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		x, _, err := l.mapIndex(f)
+		if err := errors.Join(err, f.Close()); err != nil {
+			t.Fatal(err)
+		}
+		inForce.Store(x)
+		l.index = x
+		if i%200 == 0 {
+			runtime.GC() // or there would be more mappings than descriptors
+		}
 	}
 	close(stop)
 	readers.Wait()
