@@ -26,7 +26,6 @@ import (
 
 func millionCommands() map[string]func(*testscript.TestScript, bool, []string) {
 	return map[string]func(*testscript.TestScript, bool, []string){
-		"million": withStory((*story).million),
 		"refresh": withStory((*story).refresh),
 		"warm":    withStory((*story).warm),
 		"peers":   withStory((*story).peers),
@@ -36,7 +35,6 @@ func millionCommands() map[string]func(*testscript.TestScript, bool, []string) {
 // TestMillion is a bench: a million rules in the real daemon, their refresh under
 // load, and the next start. scripts/bench runs it; it needs the test data.
 //
-//	million FILE             a list of the test data becomes the house's list own.txt
 //	peers                    prints what blocking the same names costs the daemon, and dnsmasq and unbound where installed
 //	refresh DEVICE N         N times: 3 s of look-ups, then the same while the list is refreshed; prints what it cost
 //	warm [SETTINGS]          kills the daemon and starts it again; prints how soon a listed name is blocked
@@ -59,19 +57,6 @@ func testData(list string) string {
 }
 
 func (s *story) ownList() string { return filepath.Join(s.dir, "state", "lists", "own.txt") }
-
-func (s *story) million(_ *testscript.TestScript, args []string) error {
-	if err := os.MkdirAll(filepath.Dir(s.ownList()), 0o755); err != nil {
-		return err
-	}
-	f, err := os.Create(s.ownList())
-	if err != nil {
-		return err
-	}
-	xz := exec.Command("xz", "-dc", testData(args[0]))
-	xz.Stdout = f
-	return errors.Join(xz.Run(), f.Close())
-}
 
 // listed is every thousandth name of the list.
 func (s *story) listed() (names []string, err error) {
