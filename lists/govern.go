@@ -1,6 +1,7 @@
 package lists
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -115,9 +116,6 @@ func (s Source) instead(sm Smaller) Source {
 // rulesOf is how many rules s has, as far as is known: as it was last had, as it was
 // when there was no room for it, as its maker says.
 func (l *Lists) rulesOf(s Source) int {
-	if s.Text != nil {
-		return strings.Count(string(s.Text), "\n")
-	}
 	if n := l.grown[s.origin()]; n > 0 {
 		return n
 	}
@@ -129,7 +127,10 @@ func (l *Lists) rulesOf(s Source) int {
 			}
 		}
 	}
-	if s.Disabled {
+	switch {
+	case s.Text != nil:
+		return bytes.Count(s.Text, []byte{'\n'})
+	case s.Disabled:
 		return 0 // not had: it takes no room
 	}
 	return s.Rules

@@ -112,7 +112,7 @@ func TestGovernorKeepsWhatIsInForce(t *testing.T) {
 	web := sized(t)
 	dir := t.TempDir()
 	cfg := Config{Dir: dir, Transport: web.Client().Transport, Sources: []Source{
-		{Name: "starter", Text: []byte("||n0.starter.example^\n")}, {Name: "big", URL: web.URL + "/3000/big", Rules: 3000},
+		{Name: "starter", Text: []byte("# its lines are not all rules\n||n0.starter.example^\n")}, {Name: "big", URL: web.URL + "/3000/big", Rules: 3000},
 		{Name: "other", URL: web.URL + "/9000/other", Rules: 9000, Smaller: []Smaller{{Name: "small", URL: web.URL + "/100/small", Rules: 100}}},
 	}}
 	cfg.Room = func() *Room { return roomFor(5000) }
