@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -135,9 +136,12 @@ func TestPagesInBrowser(t *testing.T) {
 	for name, h := range map[string]*house{"family": family(), "hostile": hostile(), "empty": {on: true}, "fifty": crowd(50)} {
 		srv := httptest.NewServer(newServer(t, h).TCP())
 		defer srv.CloseClientConnections()
-		paths := []string{"/", "/log", "/log?what=flows", "/rules", "/events"}
+		paths := []string{"/", "/log", "/log?what=flows", "/rules", "/lists", "/events"}
+		if len(h.lists) > 0 {
+			paths = append(paths, "/lists/"+url.PathEscape(h.lists[0].Name))
+		}
 		if name == "family" { // on the others only devices speak differently
-			paths = append(paths, "/live", "/health", "/about", "/nowhere")
+			paths = append(paths, "/live", "/health", "/about", "/lists/ads", "/why?name=ads.doubleclick.net&device=Plug", "/nowhere")
 		}
 		if len(h.devices) > 0 {
 			paths = append(paths, "/devices/"+string(h.devices[0].ID))

@@ -338,7 +338,7 @@ type listsView struct {
 	Catalogue []api.PublicList // not added yet
 	Devices   []api.Device
 	Names     map[string]string
-	Undo      string
+	Busy      bool // something is done with a list right now
 }
 
 func (s *Server) listsPage(r *http.Request) (view, error) {
@@ -351,6 +351,7 @@ func (s *Server) listsPage(r *http.Request) (view, error) {
 		return view{}, err
 	}
 	v := listsView{Lists: all.Lists, Most: all.Most, Folder: all.Folder}
+	v.Busy = slices.ContainsFunc(v.Lists, func(l api.List) bool { return l.Doing != "" })
 	v.Catalogue = slices.DeleteFunc(public, func(p api.PublicList) bool { return p.Added })
 	slices.SortStableFunc(v.Catalogue, func(a, b api.PublicList) int { return cmp.Compare(b2i(b.Smart), b2i(a.Smart)) })
 	v.Devices, v.Names = s.deviceNames()

@@ -168,11 +168,17 @@ func (d *daemon) reloadLists(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := d.keeper.Reload(ctx, sources); err != nil {
+	// A small box may be compiling: then it follows, and whoever chose need not wait.
+	soon, cancel := context.WithTimeout(ctx, reloadWait)
+	defer cancel()
+	if err := d.keeper.Reload(soon, sources); err != nil && (ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded)) {
 		return err
 	}
 	return d.recompile(ctx)
 }
+
+// reloadWait is how long a choice about lists may keep its caller.
+const reloadWait = 10 * time.Second
 
 // listCounts are what lists did and what they asked outside, until it is written down.
 type listCounts struct {

@@ -57,6 +57,14 @@ func TestExitCodes(t *testing.T) {
 		{"demo --listen nonsense", exitUsage, `a loopback address`},
 		{"demo --for=-1s", exitUsage, `--for -1s`},
 		{"demo --verify", exitUsage, `--for is needed`},
+		{"lists", exitOK, `^$`},
+		{"lists add", exitUsage, `expected "<source>"`},
+		{"lists remove ''", exitUsage, `the name of a list is needed`},
+		{"lists show ..", exitUsage, `the name of a list is needed`},
+		{"lists disable ads", exitOK, `^$`},
+		{"lists devices ads tv phone", exitOK, `^$`},
+		{"why", exitUsage, `expected "<name>"`},
+		{"why ads.example --device tv", exitOK, `^$`},
 		{"status --socket /nonexistent", exitError, `no daemon answers at /nonexistent`},
 	} {
 		t.Run(tc.args, func(t *testing.T) {

@@ -65,6 +65,7 @@ func (d *daemon) kept(context.Context) []string {
 		fmt.Sprintf("Names of destinations, for devices whose log level is names: %s, at most %d MB, in %s.", s.Store.Age, s.Store.Bytes>>20, s.House.Volatile),
 		fmt.Sprintf("Daily sums per device and company, without names for personal devices: at most %d MB, in %s.", s.Store.MemoryBytes>>20, s.House.State),
 		"What the household chose: until it is changed.",
+		"How often each list decided: sums, for as long as the list is there. What this box itself asked outside: hosts and sums, for ninety days after the last time.",
 		"Nothing is sent anywhere. Look-ups go to the resolver that the router uses; lists are fetched from the addresses on the page Lists.",
 		asked,
 	}
