@@ -43,7 +43,7 @@ func newClient(c Config) *http.Client {
 	if transport == nil {
 		dialer := &net.Dialer{Timeout: 15 * time.Second, Control: func(network, address string, raw syscall.RawConn) error {
 			if !c.AllowPrivate {
-				if err := refuseInside(address); err != nil {
+				if err := refuseInside(address, c.House); err != nil {
 					return err
 				}
 			}
@@ -119,14 +119,15 @@ func (b *countedBody) Close() error {
 // refuseInside keeps a list's address, its redirects and what its name resolves
 // to from making us knock at the doors of the house. It sees the address that is
 // about to be connected to, so that no second look-up can differ.
-func refuseInside(address string) error {
+func refuseInside(address string, house func(netip.Addr) bool) error {
 	ap, err := netip.ParseAddrPort(address)
 	if err != nil {
 		return err
 	}
 	a := ap.Addr().Unmap().WithZone("")
 	if a.IsPrivate() || a.IsLoopback() || a.IsLinkLocalUnicast() || a.IsUnspecified() || a.IsMulticast() ||
-		netip.MustParsePrefix("100.64.0.0/10").Contains(a) || netip.MustParsePrefix("64:ff9b::/96").Contains(a) {
+		netip.MustParsePrefix("100.64.0.0/10").Contains(a) || netip.MustParsePrefix("64:ff9b::/96").Contains(a) ||
+		netip.MustParsePrefix("2002::/16").Contains(a) || a == netip.AddrFrom4([4]byte{255, 255, 255, 255}) || house(a) {
 		return fmt.Errorf("%s is an address of the house; lists come from outside unless private addresses are allowed", a)
 	}
 	return nil

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -60,6 +61,9 @@ type Config struct {
 	// AllowPrivate lets downloads go to addresses of the house: a list on a NAS.
 	AllowPrivate bool
 	AllowHTTP    bool // lets every URL be http
+	// House says which public addresses are of the house, too: the router's own, and
+	// those of its devices. They are refused as private ones are; nil knows none.
+	House func(netip.Addr) bool
 	// Control is called for each socket before it connects: the daemon's mark.
 	Control func(network, address string, c syscall.RawConn) error
 	// Transport replaces the one of our own, and with it Control and the refusal
@@ -172,6 +176,9 @@ func New(c Config) (*Lists, error) {
 	}
 	if c.Room == nil {
 		c.Room = func() *Room { return nil }
+	}
+	if c.House == nil {
+		c.House = func(netip.Addr) bool { return false }
 	}
 	if c.OnFetch == nil {
 		c.OnFetch = func(Fetch) {}

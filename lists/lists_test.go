@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -324,15 +325,17 @@ func TestDownloadsNeverKnockAtTheHouse(t *testing.T) {
 	if web.asked.Load() != 0 {
 		t.Error("the server was asked")
 	}
+	house := func(a netip.Addr) bool { return a.String() == "203.0.113.7" || a.String() == "2001:db8::7" } // the router's own
 	for _, a := range []string{
 		"127.0.0.1:443", "10.1.2.3:443", "192.168.1.1:80", "[::1]:443", "[fe80::1%eth0]:443", "[fd00::1]:443",
-		"169.254.1.1:443", "0.0.0.0:443", "[::ffff:10.0.0.1]:443", "100.64.0.1:443", "[64:ff9b::a00:1]:443", "nonsense",
+		"169.254.1.1:443", "0.0.0.0:443", "[::ffff:10.0.0.1]:443", "100.64.0.1:443", "[64:ff9b::a00:1]:443", "[2002:c0a8:101::1]:443",
+		"255.255.255.255:443", "203.0.113.7:443", "[2001:db8::7]:443", "nonsense",
 	} {
-		if refuseInside(a) == nil {
+		if refuseInside(a, house) == nil {
 			t.Errorf("%s is let through", a)
 		}
 	}
-	if err := refuseInside("93.184.216.34:443"); err != nil {
+	if err := refuseInside("93.184.216.34:443", house); err != nil {
 		t.Error(err)
 	}
 }

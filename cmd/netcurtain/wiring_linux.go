@@ -107,6 +107,7 @@ func (d *daemon) lists(ctx context.Context) (*lists.Lists, error) {
 			}
 		},
 		Room: d.room, Kept: d.counts.kept(), OnFetch: d.counts.fetched,
+		House:   func(a netip.Addr) bool { return (*d.own.Load())[a] || d.isLAN(a) },
 		Control: d.markOurs, Logger: d.log, Registerer: d.metrics,
 	})
 }
