@@ -13,6 +13,7 @@ import (
 const (
 	perDevice   = 24  // events of one device in a day
 	perHouse    = 400 // of all devices in a day
+	ofHouse     = 100 // of the house itself in a day: something that breaks and mends by the minute
 	newDevices  = 50  // first sightings in a day
 	maxSubjects = 512 // remembered of one device; then all of them are forgotten
 	maxDevices  = 2048
@@ -41,11 +42,10 @@ func newRare() *rare {
 	return &rare{seed: maphash.MakeSeed(), told: make(map[devices.ID]*toldOf)}
 }
 
-// tell reports whether an event of a device is to be told, and then remembers
-// it. What is over a day's bounds is not remembered, so that a later day may tell it.
+// tell reports whether an event is to be told, and then remembers it if it is a device's. What is over a day's bounds is not remembered, so that a later day may tell it.
 func (r *rare) tell(e *Entry) bool {
 	kind, subject := e.Event.Kind, e.Event.Subject
-	once := subject != ""
+	once := subject != "" && e.Device != ""
 	if e.Log != devices.LogNames {
 		subject = "" // nobody may write it down, so that nobody would know it again
 	}
@@ -62,6 +62,10 @@ func (r *rare) tell(e *Entry) bool {
 	}
 	if t.day != day {
 		t.day, t.today = day, 0
+	}
+	if e.Device == "" {
+		t.today++
+		return t.today <= ofHouse
 	}
 	if t.today >= perDevice || r.today >= perHouse || kind == EventNewDevice && r.newcomer >= newDevices {
 		return false

@@ -87,6 +87,13 @@ func TestAFloodOfRareEvents(t *testing.T) {
 	if n := len(heard(r, flood(noon.AddDate(0, 0, 9), 0)...)); n != 24 {
 		t.Errorf("a later day tells %d of the events that were too many, 24 wanted", n)
 	}
+	var flaps []journal.Entry
+	for range 3000 {
+		flaps = append(flaps, rareEvent(noon, "", names, journal.EventHealth, ""))
+	}
+	if n := len(heard(r, flaps...)); n != 100 {
+		t.Errorf("%d events of a house that breaks and mends all day, 100 wanted", n)
+	}
 	var invented []journal.Entry
 	for i := range 5000 {
 		invented = append(invented, rareEvent(noon.AddDate(0, 0, 20), devices.ID(fmt.Sprint(i)), devices.LogCounts, journal.EventNewDevice, "itself"))

@@ -59,10 +59,10 @@ func NewRecorder(c Config) (*Recorder, error) {
 
 // Record offers e to every subscriber and returns at once, whether they had
 // room or not. It may be called from any goroutine and allocates nothing. A
-// device's rare event that was told before goes to nobody, and neither does what
-// is more than a day may bring.
+// device's rare event that was told before goes to nobody, and neither does one
+// that is more than a day may bring.
 func (r *Recorder) Record(e Entry) {
-	if e.Event != nil && e.Device != "" && !r.rare.tell(&e) {
+	if e.Event != nil && !r.rare.tell(&e) {
 		r.held.Inc()
 		return
 	}
