@@ -130,7 +130,7 @@ func export[T any](s *Server, w http.ResponseWriter, r *http.Request, format str
 	if err != nil {
 		return err
 	}
-	body := bufio.NewWriterSize(w, 32<<10)
+	body := bufio.NewWriterSize(patient{w, http.NewResponseController(w)}, 32<<10)
 	out, kind, err := newRowWriter(format, body, from.log, s.cfg.Now())
 	if err != nil {
 		return err
@@ -144,46 +144,59 @@ func export[T any](s *Server, w http.ResponseWriter, r *http.Request, format str
 	}
 	w.Header().Set("Content-Type", kind)
 	w.Header().Set("Content-Disposition", fmt.Sprintf("attachment; filename=%q", from.name+fileSuffix(format)))
-	connection := http.NewResponseController(w)
-	err = out.begin()
-	for left := limit; err == nil && (limit == 0 || left > 0); {
-		f.Limit = exportPage
-		if limit > 0 {
-			f.Limit = int(min(exportPage, left))
-		}
-		var rows []T
-		if rows, err = from.read(r.Context(), f); err != nil || len(rows) == 0 {
-			break
-		}
-		for i := range rows {
-			if err = out.row(&rows[i]); err != nil {
-				break
-			}
-		}
-		left -= int64(len(rows))
-		f.Before = from.id(rows[len(rows)-1])
-		// A writer without deadlines (a test's recorder) is written to without.
-		_ = connection.SetWriteDeadline(time.Now().Add(writePatience))
-		if err == nil {
-			err = body.Flush()
-		}
-		if len(rows) < f.Limit {
-			break
-		}
-	}
-	if err == nil {
-		err = out.end()
-	}
-	if err == nil {
-		err = body.Flush()
-	}
-	if err != nil {
+	if err := from.copy(r.Context(), out, f, limit, body.Flush); err != nil {
 		if r.Context().Err() == nil {
 			s.cfg.Logger.Warn("export broken off", "route", r.Pattern, "err", err)
 		}
 		panic(http.ErrAbortHandler)
 	}
 	return nil
+}
+
+// copy writes the rows page by page, at most limit where that is not 0; flush sends a page.
+func (from source[T]) copy(ctx context.Context, out rowWriter[T], f journal.Filter, limit int64, flush func() error) error {
+	if err := out.begin(); err != nil {
+		return err
+	}
+	for left := limit; limit == 0 || left > 0; {
+		f.Limit = exportPage
+		if limit > 0 {
+			f.Limit = int(min(exportPage, left))
+		}
+		rows, err := from.read(ctx, f)
+		if err != nil {
+			return err
+		}
+		for i := range rows {
+			if err := out.row(&rows[i]); err != nil {
+				return err
+			}
+		}
+		if err := flush(); err != nil {
+			return err
+		}
+		if len(rows) < f.Limit {
+			break
+		}
+		left -= int64(len(rows))
+		f.Before = from.id(rows[len(rows)-1])
+	}
+	if err := out.end(); err != nil {
+		return err
+	}
+	return flush()
+}
+
+// patient gives each write its time, however long all of them take.
+type patient struct {
+	w  io.Writer
+	rc *http.ResponseController
+}
+
+func (p patient) Write(b []byte) (int, error) {
+	// A writer without deadlines (a test's recorder) is written to without.
+	_ = p.rc.SetWriteDeadline(time.Now().Add(writePatience))
+	return p.w.Write(b)
 }
 
 func fileSuffix(format string) string {
