@@ -1,7 +1,7 @@
 -- Lists that the household added, and its word on lists of the settings file.
 CREATE TABLE list (
   name       TEXT PRIMARY KEY,
-  source     TEXT NOT NULL CHECK (source IN ('url', 'file', 'catalogue', 'settings')), -- settings: the administrator's; only enabled and list_device are the household's
+  source     TEXT NOT NULL CHECK (source IN ('url', 'file', 'catalogue', 'settings')), -- settings: the settings file's; only enabled and list_device are the household's
   address    TEXT NOT NULL, -- URL, file name, name in the catalogue; '' of settings
   allow      INTEGER NOT NULL,
   insecure   INTEGER NOT NULL, -- may come over http
