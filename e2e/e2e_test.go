@@ -76,6 +76,7 @@ import (
 //	memory 0                 no page more of memory for the daemon
 //	small DIR 4m             DIR is a memory file system of this size
 //	lock FILE 5s             somebody holds a database of the daemon
+//	soak                     connections by the thousand between tv, toy and the internet, which must leave nothing behind
 //	idle DEVICE HOST N       gets a page of HOST over N connections, which stay open; prints how many were refused
 //	idle none                closes them
 func TestStories(t *testing.T) { runStories(t, "testdata") }
@@ -170,6 +171,7 @@ func runStories(t *testing.T, dir string, more ...map[string]func(*testscript.Te
 			"memory":      withStory((*story).memory),
 			"small":       withStory((*story).small),
 			"lock":        withStory((*story).lock),
+			"soak":        withStory((*story).soak),
 			"idle":        withStory((*story).idle),
 		},
 	}
