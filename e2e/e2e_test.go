@@ -171,6 +171,7 @@ func runStories(t *testing.T, dir string, more ...map[string]func(*testscript.Te
 			"memory":      withStory((*story).memory),
 			"small":       withStory((*story).small),
 			"lock":        withStory((*story).lock),
+			"cpu":         withStory((*story).cpu),
 			"soak":        withStory((*story).soak),
 			"idle":        withStory((*story).idle),
 		},

@@ -1,6 +1,7 @@
 package flow
 
 import (
+	"math/rand/v2"
 	"net/netip"
 	"runtime"
 	"slices"
@@ -89,6 +90,59 @@ func TestTableKeepsPointersAndForgetsValues(t *testing.T) {
 	if v := tab.Add(tuple("10.0.0.4:1", "10.0.0.2:1")); *v != nil {
 		t.Error("a new flow began with an old flow's value")
 	}
+}
+
+// A table under floods, beside a plain map: it never forgets, mixes up or keeps a
+// flow, and gives back what the floods cost.
+func TestTableAfterFloods(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	tab, want := NewTable[int](8192, nil), map[Tuple]int{}
+	heap := func() uint64 {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	nearlyEmpty := heap()
+	for range 4 {
+		for len(want) < 8000 {
+			k := NewTuple(UDP, netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, byte(random.Uint32()), byte(random.Uint32())}), uint16(random.Uint32())), netip.MustParseAddrPort("10.1.0.2:53"))
+			if _, known := want[k]; !known {
+				want[k] = int(random.Uint32())
+				*tab.Add(k) = want[k]
+			}
+			if random.IntN(3) == 0 {
+				for k := range want {
+					tab.Remove(k)
+					delete(want, k)
+					break
+				}
+			}
+		}
+		for k := range want {
+			if v, _, ok := tab.Get(k); !ok || *v != want[k] {
+				t.Fatalf("%v: %v, want %d", k, v, want[k])
+			}
+			if len(want) > 10 {
+				tab.Remove(k)
+				delete(want, k)
+			}
+		}
+		seen := 0
+		for k, v := range tab.All() {
+			if seen++; *v != want[k] {
+				t.Errorf("%v: %d, want %d", k, *v, want[k])
+			}
+		}
+		if seen != len(want) || tab.Len() != len(want) {
+			t.Fatalf("%d of %d flows are there, %d are told", seen, len(want), tab.Len())
+		}
+	}
+	want = nil // a map that does not shrink
+	if kept := int64(heap() - nearlyEmpty); kept > 200<<10 {
+		t.Errorf("ten flows keep %d octets after the flood", kept)
+	}
+	runtime.KeepAlive(tab)
 }
 
 func TestTableDoesNotAllocatePerPacket(t *testing.T) {
