@@ -17,7 +17,7 @@ export PATH := $(PATH):/usr/sbin:/sbin
 SHELL := /bin/bash
 .SHELLFLAGS := -o pipefail -c
 
-.PHONY: help run test build demo-test score bench fuzz lint clean
+.PHONY: help run test build demo-test score bench soak fuzz lint clean
 help: ## say what each target does
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
@@ -45,6 +45,12 @@ score: ## names, protocols and protection against real captures, compared with d
 bench: ## size, memory and speed beside the limits
 	@scripts/setup bench
 	@scripts/bench
+
+soak: ## a hundred thousand connections (N=…) through the real daemon, which must leave nothing behind
+	@scripts/setup test
+	@$(MAKE) --no-print-directory build
+	@env -u CC go test -c -o build/e2e.test ./e2e
+	@cd e2e && exec ../scripts/root env NETCURTAIN_SOAK=$(or $(N),100000) NETCURTAIN_BINARY=$(CURDIR)/netcurtain ../build/e2e.test -test.run TestStories/soak -test.v
 
 fuzz: ## every fuzz target for FUZZTIME (default 5s)
 	@scripts/fuzz $(or $(FUZZTIME),5s)

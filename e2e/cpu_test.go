@@ -41,8 +41,8 @@ func TestCPU(t *testing.T) {
 
 const (
 	rounds      = 8
-	perRound    = 160 << 20 // bytes of one transfer
-	connections = 400       // of one round
+	perRound    = 96 << 20 // bytes of one transfer
+	connections = 150      // of one round
 )
 
 // way is one way for bytes between a device and the internet.

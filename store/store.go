@@ -61,6 +61,8 @@ const (
 
 	complainEvery = 10 * time.Minute
 
+	leastWorth = 1 << 20 // a smaller ledger makes no room on a disk that others have filled
+
 	// maxHeld is how many rows wait for a ledger that somebody else holds.
 	maxHeld = 8 * batchRows
 )
@@ -93,6 +95,7 @@ type Store struct {
 
 	complained time.Time       // when report last wrote to the log
 	failing    map[string]bool // files that could not be written when that was last tried
+	failed     time.Time       // when a writing last failed
 }
 
 // job is work for the writer.
@@ -304,10 +307,11 @@ func (s *Store) Remember(ctx context.Context) error {
 	return s.asWriter(ctx, func() error { return s.remember(ctx) })
 }
 
-// probe writes next to nothing where the last writing failed, so that a ledger
-// that is well again is known to be so though nothing happens in the house.
+// probe writes next to nothing where no writing was tried for a while since the
+// last one failed, so that a ledger that is well again is known to be so though
+// nothing happens in the house. Next to nothing may fit where a batch does not.
 func (s *Store) probe(ctx context.Context) {
-	if s.failing["ledger"] {
+	if s.failing["ledger"] && time.Since(s.failed) > 2*s.cfg.FlushEvery {
 		err := s.heal(ctx)
 		if err == nil {
 			err = s.ledger.touch(ctx)
@@ -318,6 +322,9 @@ func (s *Store) probe(ctx context.Context) {
 
 // tellHealth tells Config.Health when writing a file began to fail, or works again.
 func (s *Store) tellHealth(file string, err error) {
+	if err != nil {
+		s.failed = time.Now() // how long ago, not when: the injected clock may stand still
+	}
 	if s.failing[file] == (err != nil) {
 		return
 	}
@@ -363,7 +370,7 @@ func (s *Store) makeRoom(ctx context.Context) error {
 	if err == nil {
 		err = s.prune(ctx, s.ledger.used(ctx)*3/4)
 	}
-	if isFull(err) {
+	if isFull(err) && s.ledger.used(ctx) > leastWorth {
 		return s.replaceLedger(ctx, err, false)
 	}
 	return err
