@@ -22,7 +22,7 @@ func readWireGuard(v *view, r *Result) state {
 	switch {
 	case b[0] == 1 && size == 148, b[0] == 2 && size == 92, b[0] == 3 && size == 64:
 		r.encrypted("WireGuard handshake seen")
-	case b[0] == 4 && size%16 == 0 && b[13] == 0 && b[14] == 0 && b[15] == 0 && sealedBytes(b[16:]):
+	case b[0] == 4 && size%16 == 0 && (size >= 144 || v.port(51820)) && b[13] == 0 && b[14] == 0 && b[15] == 0 && sealedBytes(b[16:]):
 		r.encrypted("WireGuard data seen")
 	default:
 		return no
