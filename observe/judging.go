@@ -78,6 +78,9 @@ func (c *core) announce(s *running, media []dissect.Media) {
 				addr = s.Tuple.DstAddr()
 			}
 		}
+		if m.Secured && addr != s.Tuple.SrcAddr() && addr != s.Tuple.DstAddr() && c.isInside(addr) {
+			continue // nobody vouches for the encryption of another device
+		}
 		key := flow.NewTuple(flow.UDP, netip.AddrPort{}, netip.AddrPortFrom(addr, m.Port))
 		a, _, ok := c.announced.Get(key)
 		if !ok {

@@ -55,16 +55,17 @@ func TestUnknownBytesOverSeveralFlows(t *testing.T) {
 
 // Sound that SIP announced is judged as announced, though its own packets do not say.
 func TestAnnouncedSound(t *testing.T) {
-	for name, tc := range map[string]struct{ profile, want string }{
-		"in clear":  {"RTP/AVP", "rtp readable: sound or picture in clear, as sip announced it"},
-		"encrypted": {"UDP/TLS/RTP/SAVPF", "rtp encrypted: sound or picture over SRTP, as sip announced it"},
+	for name, tc := range map[string]struct{ from, profile, want string }{
+		"in clear":   {"192.168.1.10:5060", "RTP/AVP", "rtp readable: sound or picture in clear, as sip announced it"},
+		"encrypted":  {"192.168.1.10:5060", "UDP/TLS/RTP/SAVPF", "rtp encrypted: sound or picture over SRTP, as sip announced it"},
+		"by another": {"192.168.1.20:5060", "RTP/SAVP", "rtp readable: RTP: sound or picture in clear"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			talk := ends("192.168.1.10:5060", "203.0.113.1:5060", flow.UDP)
+			talk := ends(tc.from, "203.0.113.1:5060", flow.UDP)
 			sound := ends("203.0.113.9:30000", "192.168.1.10:40000", flow.UDP).Reverse()
 			b := live(t, nil, func(o *Observer) {
-				o.Packet(flow.Packet{At: time.Now(), MAC: macTV, Tuple: talk, Length: 300,
-					Payload: []byte("INVITE sip:bob@pbx.example SIP/2.0\r\nContent-Type: application/sdp\r\n\r\nv=0\r\nm=audio 40000 " + tc.profile + " 0\r\n")})
+				o.Packet(flow.Packet{At: time.Now(), Tuple: talk, Length: 300,
+					Payload: []byte("INVITE sip:bob@pbx.example SIP/2.0\r\nContent-Type: application/sdp\r\n\r\nv=0\r\nc=IN IP4 192.168.1.10\r\nm=audio 40000 " + tc.profile + " 0\r\n")})
 				time.Sleep(time.Second)
 				for seq := range byte(3) {
 					o.Packet(flow.Packet{At: time.Now(), MAC: macTV, Tuple: sound, Length: 200, Payload: append([]byte{0x80, 96, 0, seq, 0, 0, 0, 1, 'S', 'S', 'R', 'C'}, make([]byte, 160)...)})
