@@ -27,9 +27,9 @@ type core struct {
 	owners    map[devices.ID]*whose
 	refused   map[refusal]refused
 	facts     facts
-	looks     *flow.Table[looks]
-	announced *flow.Table[announced]
-	portMaps  *flow.Table[portMap]
+	looks     *flow.Table[looks]     // how unknown flows look, by device and destination
+	announced *flow.Table[announced] // ends of sound and picture
+	portMaps  *flow.Table[portMap]   // what devices had the router open, by its end inside
 	told      *flow.Table[time.Time] // rare events told lately, by a tuple that stands for them
 	seed      maphash.Seed           // of told's keys
 	qname     []byte

@@ -13,6 +13,7 @@ import (
 
 const (
 	minAlike     = 3    // flows of one device to one destination that must look alike
+	maxCounted   = 1000 // flows of one pair
 	maxLooks     = 4096 // pairs of device and destination whose unknown flows are counted
 	maxAnnounced = 512  // ends that were announced lately
 	announcedFor = 10 * time.Minute
@@ -34,6 +35,9 @@ func (c *core) judge(s *running) {
 	case s.Tuple.Proto == flow.UDP && c.media(s):
 	case s.seen.Guessed:
 		n := c.alike(s)
+		if n.readable+n.other > maxCounted { // what is new counts for more than what was
+			n.readable, n.other = n.readable/2, n.other/2
+		}
 		if s.seen.Protection == flow.Readable {
 			n.readable++
 		} else {
