@@ -14,10 +14,22 @@ import (
 	"github.com/netcurtain/netcurtain/policy/blocklist"
 )
 
-// record is a in wire form; nil when its value is none after all. The DNS library
-// reads all types, but costs 150 KB of flash when it is asked to.
+// record is a in wire form; nil when its value is none after all, and no packet
+// could be made of it.
 func (l *lookup) record(a blocklist.Answer, ttl time.Duration) dns.RR {
-	hdr := l.header(dns.StringToType[a.Type], ttl)
+	rr := recordOf(a, l.header(dns.StringToType[a.Type], ttl))
+	if rr != nil {
+		if _, err := dns.PackRR(rr, make([]byte, 8<<10), 0, nil, false); err == nil {
+			return rr
+		}
+	}
+	l.log.Warn("an answer that a list gives is none", "type", a.Type)
+	return nil
+}
+
+// recordOf reads the value by its type. The DNS library reads all types, but costs
+// 150 KB of flash when it is asked to.
+func recordOf(a blocklist.Answer, hdr dns.RR_Header) dns.RR {
 	words := strings.Fields(a.Value)
 	switch a.Type {
 	case "A", "AAAA":

@@ -175,7 +175,7 @@ func (s *story) refresh(ts *testscript.TestScript, args []string) error {
 		if err != nil {
 			return err
 		}
-		steady := s.status("VmRSS")
+		steady, anonymous := s.status("VmRSS"), s.status("RssAnon")
 		if err := os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", s.daemon.Process.Pid), []byte("5"), 0); err != nil { // the peak begins anew
 			return err
 		}
@@ -189,10 +189,10 @@ func (s *story) refresh(ts *testscript.TestScript, args []string) error {
 		if b > max(2*q, 5*time.Millisecond) {
 			worse++
 		}
-		fmt.Fprintf(ts.Stdout(), "refresh %d: in force after %v; p50 %v, p99 %v (quiet %v, %v); %d look-ups, %d lost; RSS %.1f MB, peak %.1f MB (+%.1f)\n",
+		fmt.Fprintf(ts.Stdout(), "refresh %d: in force after %v; p50 %v, p99 %v (quiet %v, %v); %d look-ups, %d lost; RSS %.1f MB (%.1f anonymous), peak %.1f MB (+%.1f)\n",
 			round+1, time.Since(began).Round(10*time.Millisecond), busy.percentile(.5).Round(time.Microsecond), b.Round(time.Microsecond),
 			quiet.percentile(.5).Round(time.Microsecond), q.Round(time.Microsecond), len(busy.took), busy.lost,
-			mb(steady), mb(s.status("VmHWM")), mb(s.status("VmHWM")-steady))
+			mb(steady), mb(anonymous), mb(s.status("VmHWM")), mb(s.status("VmHWM")-steady))
 	}
 	fmt.Fprintf(ts.Stdout(), "refreshes: %d look-ups lost, %d of %d rounds over max(2 x quiet, 5 ms)\n", lost, worse, rounds)
 	return nil
