@@ -54,6 +54,7 @@ type DNS struct {
 	LocalResolver netip.AddrPort
 	Rebinding     []dnsname.Name // names that may answer private addresses
 	FailOpen      bool           // when no upstream answers for 30 s, let the router's own resolver answer
+	DHCP          []string       // where the router's DHCP server is told which resolver to hand out
 	Exempt        []netip.Addr   // resolvers inside the house, whose look-ups are never taken
 }
 
@@ -105,6 +106,7 @@ func Defaults() Settings {
 		DNS: DNS{
 			Intercept: true, Port: 5300, RedirectPort: 5301, BlockAnswer: "nxdomain", BlockTTL: time.Minute,
 			Resolv:     []string{"/tmp/resolv.conf.d/resolv.conf.auto", "/run/systemd/resolve/resolv.conf", "/etc/resolv.conf"},
+			DHCP:       []string{"/etc/config/dhcp", "/etc/dnsmasq.conf"},
 			LocalZones: []dnsname.Name{"lan"}, LocalResolver: netip.MustParseAddrPort("127.0.0.1:53"), FailOpen: true,
 		},
 		Proxy: Proxy{Enabled: true, HTTPPort: 8380, TLSPort: 8343, MaxConnections: 512},
@@ -263,6 +265,7 @@ func (s *Settings) options(section string) []option {
 			each("local_zone", &d.LocalZones, dnsname.Parse), single("local_resolver", &d.LocalResolver, netip.ParseAddrPort, "an address and port such as 127.0.0.1:53"),
 			each("rebinding_exempt", &d.Rebinding, dnsname.Parse),
 			yes("fail_open", &d.FailOpen), each("exempt", &d.Exempt, address),
+			each("dhcp", &d.DHCP, absolute),
 		}
 	case "proxy":
 		p := &s.Proxy

@@ -177,7 +177,7 @@ func visitFlows(b []byte, visit func(*conntrack.Flow)) (done bool, err error) {
 
 // endConnections ends what runs between the internet and devices that are cut,
 // and what a guarded device shall from now on do through the proxy.
-func endConnections(ctx context.Context, cut, guarded []devices.MAC) (int, error) {
+func (k *Kernel) endConnections(ctx context.Context, cut, guarded []devices.MAC) (int, error) {
 	if len(cut)+len(guarded) == 0 {
 		return 0, nil
 	}
@@ -190,18 +190,53 @@ func endConnections(ctx context.Context, cut, guarded []devices.MAC) (int, error
 		return 0, err
 	}
 	isCut, isGuarded := addrs.of(cut), addrs.of(guarded)
-	return deleteWhere(ctx, func(f *conntrack.Flow) bool {
+	ended := map[devices.MAC]int{}
+	n, err := deleteWhere(ctx, func(f *conntrack.Flow) bool {
 		src, dst, port := f.TupleOrig.IP.SourceAddress, f.TupleOrig.IP.DestinationAddress, f.TupleOrig.Proto.DestinationPort
+		whose, ends := addrs[src], false
 		switch {
 		case isCut[src]:
-			return !house.contains(dst)
+			ends = !house.contains(dst)
 		case isCut[dst]:
-			return !house.contains(src)
+			whose, ends = addrs[dst], !house.contains(src)
 		case isGuarded[src]:
-			return !house.contains(dst) && slices.Contains([]uint16{80, 443, 853}, port)
+			ends = !house.contains(dst) && slices.Contains([]uint16{80, 443, 853}, port)
 		}
-		return false
+		if ends && isOpen(f) {
+			ended[whose]++
+		}
+		return ends
 	})
+	k.beats.noteEnded(ended)
+	return n, err
+}
+
+// isOpen tells a connection that runs from one that is over and only remembered.
+func isOpen(f *conntrack.Flow) bool {
+	if tcp := f.ProtoInfo.TCP; tcp != nil {
+		const closeWait = 5 // TCP_CONNTRACK_CLOSE_WAIT; what follows is over
+		return tcp.State <= closeWait
+	}
+	return f.Status.Assured()
+}
+
+// Ended is how many running connections of these devices Set ended, because they
+// were cut or guarded, since it was last asked.
+func (k *Kernel) Ended(macs ...devices.MAC) (n int) {
+	k.beats.mu.Lock()
+	defer k.beats.mu.Unlock()
+	for _, m := range macs {
+		n += k.beats.ended[m]
+		delete(k.beats.ended, m)
+	}
+	return n
+}
+
+// noteEnded adds to what Ended answers: this Set's devices, no others, so that it stays small.
+func (h *heartbeat) noteEnded(by map[devices.MAC]int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.ended = by
 }
 
 // neighbourhood maps addresses to the devices that have them now.

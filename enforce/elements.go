@@ -75,6 +75,7 @@ type heartbeat struct {
 	mu    sync.Mutex
 	last  map[Service]time.Time
 	aside map[gate]time.Time
+	ended map[devices.MAC]int // what Ended answers
 }
 
 // stepAside notes that we step aside at g, and reports whether that is new.

@@ -94,6 +94,12 @@ func TestBecomingGuardedEndsDirectConnections(t *testing.T) {
 		d := wanted()
 		d.Guarded = []devices.MAC{toyMAC, tvMAC}
 		l.set(d)
+		if n := l.k.Ended(tvMAC, phoneMAC); n != 1 {
+			t.Errorf("%d connections are said to have ended, want 1", n)
+		}
+		if n := l.k.Ended(tvMAC); n != 0 {
+			t.Errorf("%d connections are said to have ended a second time", n)
+		}
 		l.answers("now guarded", web, "reset")
 		l.answers("its neighbour", neighbour, "site")
 		l.expect("now guarded", l.tv, "tcp", a, 443, "tls")

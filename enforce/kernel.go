@@ -342,7 +342,7 @@ func (k *Kernel) endNewlyBound(ctx context.Context, before *applied, now members
 	} else {
 		cut, guarded = added(before.members.cut, now.cut), added(before.members.guarded, now.guarded)
 	}
-	n, err := endConnections(ctx, cut, guarded)
+	n, err := k.endConnections(ctx, cut, guarded)
 	if n > 0 {
 		k.metrics.ended.Add(float64(n))
 		k.log.Info("running connections ended", "count", n, "newly cut", len(cut), "newly guarded", len(guarded))

@@ -618,7 +618,13 @@ func (s *Server) setMode(r *http.Request, text string) (any, error) {
 	if err != nil {
 		return nil, badRequest("%s", err)
 	}
-	return s.change(r, func(d devices.ID) error { return s.cfg.House.SetMode(r.Context(), d, mode) })
+	var done api.ModeSet
+	_, err = s.change(r, func(d devices.ID) (err error) {
+		done.Ended, err = s.cfg.House.SetMode(r.Context(), d, mode)
+		return err
+	})
+	done.OK, done.Note = true, endedWords(mode, done.Ended)
+	return done, err
 }
 
 func (s *Server) postLog(r *http.Request) (any, error) {

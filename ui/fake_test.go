@@ -32,6 +32,7 @@ type house struct {
 	nextID  int64
 	on      bool
 	erased  []devices.ID
+	ended   int // connections that end with a change of mode
 	changes int // how often anything was changed
 	lists   []api.ListDetail
 	updated []string // lists that were asked for
@@ -65,8 +66,8 @@ func (h *house) Devices(time.Time) []devices.Device {
 	return slices.Clone(h.devices)
 }
 
-func (h *house) SetMode(_ context.Context, id devices.ID, m devices.Mode) error {
-	return h.change(id, func(d *devices.Device) { d.Mode = m })
+func (h *house) SetMode(_ context.Context, id devices.ID, m devices.Mode) (int, error) {
+	return h.ended, h.change(id, func(d *devices.Device) { d.Mode = m })
 }
 
 func (h *house) SetLog(_ context.Context, id devices.ID, l devices.LogLevel) error {

@@ -2,6 +2,7 @@ package ui
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"net/url"
 
@@ -30,7 +31,11 @@ func (s *Server) form(do func(*http.Request) (to, did string, err error)) http.H
 func here(r *http.Request) string { return "/devices/" + url.PathEscape(r.PathValue("id")) }
 
 func (s *Server) formMode(r *http.Request) (string, string, error) {
-	_, err := s.setMode(r, r.PostForm.Get("mode"))
+	mode := r.PostForm.Get("mode")
+	done, err := s.setMode(r, mode)
+	if d, ok := done.(api.ModeSet); ok && d.Note != "" {
+		return here(r), fmt.Sprintf("%s-%d", mode, d.Ended), err
+	}
 	return here(r), "mode", err
 }
 

@@ -112,6 +112,13 @@ func (s *Server) failPage(w http.ResponseWriter, r *http.Request, f *failure) {
 // said are the words that follow a form. They come from here, never from the
 // address, where anybody could write.
 func said(did string) string {
+	if name, n, ok := strings.Cut(did, "-"); ok {
+		mode, err := devices.ParseMode(name)
+		ended, bad := strconv.ParseUint(n, 10, 16)
+		if words := endedWords(mode, int(ended)); err == nil && bad == nil && words != "" {
+			return "Done. " + words
+		}
+	}
 	switch did {
 	case "mode":
 		return "Done: this device is now treated so."

@@ -38,7 +38,9 @@ type House interface {
 type DeviceBook interface {
 	// Devices lists every device, in any order.
 	Devices(now time.Time) []devices.Device
-	SetMode(ctx context.Context, device devices.ID, mode devices.Mode) error
+	// SetMode says how a device is treated from now on, and returns how many of its
+	// running connections ended for that.
+	SetMode(ctx context.Context, device devices.ID, mode devices.Mode) (ended int, err error)
 	SetLog(ctx context.Context, device devices.ID, level devices.LogLevel) error
 	// SetKind says what a device is; KindUnknown leaves it to our guess again.
 	SetKind(ctx context.Context, device devices.ID, kind devices.Kind) error

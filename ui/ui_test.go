@@ -834,3 +834,32 @@ func benchmarkPage(b *testing.B, path string) {
 		}
 	}
 }
+
+// TestModeSaysWhatEnded: whoever guards or cuts a device is told that running
+// connections ended for it, and why, by the API and on the page.
+func TestModeSaysWhatEnded(t *testing.T) {
+	for _, c := range []struct {
+		mode  string
+		ended int
+		want  string
+	}{
+		{"guard", 7, "Its 7 open connections were ended on purpose, so that Netcurtain sees them begin again and decides by name."},
+		{"guard", 1, "Its one open connection was ended on purpose, so that Netcurtain sees them begin again and decides by name."},
+		{"local", 2, "Its 2 open connections were ended: it has no internet from now on."},
+		{"guard", 0, ""}, {"protect", 0, ""},
+	} {
+		h := family()
+		h.ended = c.ended
+		s := newServer(t, h)
+		w := ask(s.Control(), "POST", "/api/v1"+tvPage+"/mode", asJSON, fmt.Sprintf(`{"mode":%q}`, c.mode))
+		if got := strings.TrimSpace(w.Body.String()); c.want != "" && got != fmt.Sprintf(`{"ok":true,"ended":%d,"note":%q}`, c.ended, c.want) || c.want == "" && got != `{"ok":true}` {
+			t.Errorf("%s, %d: %s", c.mode, c.ended, got)
+		}
+	}
+	for did, want := range map[string]bool{"guard-7": true, "local-2": true, "guard-0": false, "guard-x": false, "watch-3": false, "guard--1": false, "guard-99999999": false} {
+		w := ask(newServer(t, family()).TCP(), "GET", tvPage+"?did="+did, "", "")
+		if got := strings.Contains(w.Body.String(), "ended"); got != want {
+			t.Errorf("?did=%s says that connections ended: %v", did, got)
+		}
+	}
+}

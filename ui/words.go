@@ -529,3 +529,21 @@ func detail(e api.Live) string {
 	}
 	return strings.Join(slices.DeleteFunc(parts, func(s string) bool { return s == "" }), " · ")
 }
+
+// endedWords says why a device's running connections ended when its mode changed,
+// "" when none did.
+func endedWords(m devices.Mode, n int) string {
+	its := fmt.Sprintf("Its %d open connections were ended", n)
+	if n == 1 {
+		its = "Its one open connection was ended"
+	}
+	switch {
+	case n <= 0:
+		return ""
+	case m == devices.ModeGuard:
+		return its + " on purpose, so that Netcurtain sees them begin again and decides by name."
+	case m == devices.ModeLocal:
+		return its + ": it has no internet from now on."
+	}
+	return ""
+}

@@ -127,8 +127,20 @@ var _ ui.House = household{}
 
 func (h household) Devices(now time.Time) []devices.Device { return h.d.registry.All(now) }
 
-func (h household) SetMode(ctx context.Context, id devices.ID, m devices.Mode) error {
-	return h.chose(ctx, h.d.store.SetMode(ctx, id, m, ui.By(ctx)))
+// SetMode takes hold in the kernel before it returns, so that it can be said what
+// ended for it.
+func (h household) SetMode(ctx context.Context, id devices.ID, m devices.Mode) (ended int, err error) {
+	if err := h.chose(ctx, h.d.store.SetMode(ctx, id, m, ui.By(ctx))); err != nil {
+		return 0, err
+	}
+	dev, ok := h.d.registry.ByID(id)
+	if !ok || !h.d.on.Load() {
+		return 0, nil
+	}
+	if err := h.d.apply(ctx); err != nil {
+		h.d.log.Warn("the kernel does not follow yet", "error", err) // keepKernel goes on trying, and says so
+	}
+	return h.d.kernel.Ended(dev.MACs...), nil
 }
 
 func (h household) SetKind(ctx context.Context, id devices.ID, k devices.Kind) error {

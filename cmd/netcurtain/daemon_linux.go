@@ -50,6 +50,7 @@ type daemon struct {
 	settings   atomic.Pointer[configs.Settings]
 	own        atomic.Pointer[map[netip.Addr]bool] // the router's own addresses
 	lan        atomic.Pointer[[]netip.Prefix]      // the networks of the LAN interfaces
+	teacher    *teacher                            // recognises other resolvers in the house
 	unanswered atomic.Bool                         // a look-up failed since the upstreams were last asked
 	asks       []netip.Addr                        // the resolvers that we ask; never changed once live
 
@@ -88,7 +89,7 @@ func (c runCmd) Run(ctx context.Context, io std) error {
 	}
 	d := &daemon{
 		cmd: c, log: log, metrics: prometheus.NewRegistry(), engine: policy.NewEngine(nil),
-		wake: make(chan struct{}, 1), hangup: make(chan os.Signal, 1),
+		teacher: newTeacher(time.Now), wake: make(chan struct{}, 1), hangup: make(chan os.Signal, 1),
 	}
 	// From the first moment to the last: whoever reloads us while we start or stop
 	// must not kill us half-way.
@@ -363,6 +364,7 @@ func (d *daemon) tasks(r rooms) (all, pulses []task) {
 			return serveUntil(ctx, ui.HTTPServer(ctx, r.pages.Control(), d.log), r.control)
 		}},
 		{"signals", d.reloadOnHangup},
+		{"second resolver", d.watchResolvers},
 	}
 	pulses = []task{{"dns's pulse", func(ctx context.Context) error {
 		return d.pulse(ctx, "dns", gate.unlessOpen(r.dns.Probe), r.dns.Upstream, enforce.ServiceDNS)

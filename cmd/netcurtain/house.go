@@ -107,7 +107,14 @@ func (c modeCmd) Run(ctx context.Context, io std) error {
 	if err != nil {
 		return err
 	}
-	return c.post(ctx, path, api.SetMode{Mode: c.Mode}, nil)
+	var done api.ModeSet
+	if err := c.post(ctx, path, api.SetMode{Mode: c.Mode}, &done); err != nil {
+		return err
+	}
+	if done.Note != "" {
+		fmt.Fprintln(io.err, done.Note)
+	}
+	return nil
 }
 
 type logCmd struct {

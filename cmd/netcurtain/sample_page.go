@@ -135,8 +135,10 @@ func (p *sampleHouse) Describe(name dnsname.Name, _ netip.Addr) atlas.Destinatio
 
 var errOnlyCapture = fmt.Errorf("this is a capture: nothing can be changed; run `sudo netcurtain demo` for a living house: %w", fs.ErrPermission)
 
-func (p *sampleHouse) Devices(now time.Time) []devices.Device                  { return p.registry.All(now) }
-func (p *sampleHouse) SetMode(context.Context, devices.ID, devices.Mode) error { return errOnlyCapture }
+func (p *sampleHouse) Devices(now time.Time) []devices.Device { return p.registry.All(now) }
+func (p *sampleHouse) SetMode(context.Context, devices.ID, devices.Mode) (int, error) {
+	return 0, errOnlyCapture
+}
 func (p *sampleHouse) SetKind(context.Context, devices.ID, devices.Kind) error { return errOnlyCapture }
 func (p *sampleHouse) SetName(context.Context, devices.ID, string) error       { return errOnlyCapture }
 func (p *sampleHouse) SetCarry(context.Context, devices.ID, bool) error        { return errOnlyCapture }

@@ -246,6 +246,7 @@ func (d *daemon) report(ctx context.Context) api.Health {
 	} else {
 		r.Place, problems = around.String(), append(around.Problems(), problems...)
 	}
+	problems = append(problems, d.secondResolvers()...)
 	for _, p := range problems {
 		r.Lines = append(r.Lines, api.HealthLine{Name: "this box", Meaning: p.What, Mend: p.Fix})
 	}

@@ -38,7 +38,7 @@ func (d *daemon) dns() (*dnsfilter.Server, error) {
 		BlockAnswer: answer, BlockTTL: s.DNS.BlockTTL,
 		Devices: d.registry, Resolve: d.resolve, Decider: d.engine,
 		Describe: func(n dnsname.Name) atlas.Destination { x, _ := d.atlas.Lookup(n); return x },
-		Names:    d.observer, Recorder: failureWatch{d.recorder, &d.unanswered}, Logger: d.log, Registerer: d.metrics,
+		Names:    taughtNames{d.observer, d.teacher}, Recorder: failureWatch{d.recorder, &d.unanswered}, Logger: d.log, Registerer: d.metrics,
 	})
 }
 

@@ -317,6 +317,13 @@ type (
 	SetMode struct {
 		Mode string `json:"mode"`
 	}
+	// ModeSet is the answer to it. Ended is how many running connections ended on
+	// purpose, and Note says why; both are missing when none did.
+	ModeSet struct {
+		OK    bool   `json:"ok"`
+		Ended int    `json:"ended,omitempty"`
+		Note  string `json:"note,omitempty"`
+	}
 	// SetLog is the body of POST /api/v1/devices/{id}/log.
 	SetLog struct {
 		Level string `json:"level"`

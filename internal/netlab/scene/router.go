@@ -82,7 +82,9 @@ func (r *Router) forward(q *dns.Msg) (*dns.Msg, error) {
 	}
 	var c net.Conn
 	err = r.Host.Do(func() (err error) {
-		c, err = net.Dial("udp", netip.AddrPortFrom(ProviderDNS, 53).String())
+		if c, err = net.Dial("udp", netip.AddrPortFrom(ProviderDNS, 53).String()); err != nil { // a house without IPv4
+			c, err = net.Dial("udp", netip.AddrPortFrom(ProviderDNS6, 53).String())
+		}
 		return err
 	})
 	if err != nil {
