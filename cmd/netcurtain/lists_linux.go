@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -186,6 +187,8 @@ type listCounts struct {
 	hits   map[string]*policy.Hits
 	before map[string]store.ListState // as written down
 	asked  map[[2]string]store.Egress
+
+	written map[string]store.ListState // of writeListCounts alone
 }
 
 // of gives each list of an index its counter.
@@ -265,13 +268,22 @@ func (d *daemon) writeListCounts(ctx context.Context) {
 		n, last := d.counts.hitsOf(st.Name)
 		states[st.Name] = store.ListState{Success: st.LastSuccess, Failure: st.LastFailure, Error: st.LastError, Hits: n, Hit: last}
 	}
-	err := d.store.KeepListStates(ctx, states)
+	var err error
+	if !maps.EqualFunc(states, d.counts.written, sameState) { // flash wears
+		if err = d.store.KeepListStates(ctx, states); err == nil {
+			d.counts.written = states
+		}
+	}
 	if len(asked) > 0 {
 		err = errors.Join(err, d.store.AddEgress(ctx, asked))
 	}
 	if err != nil {
 		d.log.Error("writing down how the lists fare", "error", err)
 	}
+}
+
+func sameState(a, b store.ListState) bool {
+	return a.Success.Equal(b.Success) && a.Failure.Equal(b.Failure) && a.Error == b.Error && a.Hits == b.Hits
 }
 
 // kept is what the keeper needs to know of before.
