@@ -418,7 +418,8 @@ func (c *conn) inClear(s *share) *share {
 	n := *s
 	c.mu.Unlock()
 	if running != nil && !running.overTLS && running.name == s.name && running.verdict == s.verdict {
-		return running // it was never said to be otherwise
+		c.goOn(running, s) // it was never said to be otherwise
+		return running
 	}
 	n.overTLS, n.start = false, c.proxy.cfg.Now()
 	if running != nil {

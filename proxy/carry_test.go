@@ -10,6 +10,7 @@ import (
 	"crypto/x509/pkix"
 	"fmt"
 	"io"
+	"log"
 	"math/big"
 	"net"
 	"net/http"
@@ -56,7 +57,10 @@ func newSides(t *testing.T, change func(*sides)) *sides {
 	if err != nil {
 		t.Fatal(err)
 	}
-	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.serve(w, r, "tls", s.tls, &s.gotTLS) })}
+	srv := &http.Server{
+		Handler:  http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.serve(w, r, "tls", s.tls, &s.gotTLS) }),
+		ErrorLog: log.New(io.Discard, "", 0), // it is asked by whoever distrusts it
+	}
 	go srv.Serve(ln)
 	t.Cleanup(func() { srv.Close() })
 	s.tlsAt = addrPort(ln.Addr())
@@ -409,6 +413,26 @@ func TestTheEncryptedSideGoesAway(t *testing.T) {
 	s.asked(2)
 	if _, body := get(t, c, "http://m.example/e"); body != "tls m.example /e" {
 		t.Errorf("after a week: %q", body)
+	}
+}
+
+// What goes in clear after all is counted as what it gives away in clear.
+func TestWhatFallsBackGivesAway(t *testing.T) {
+	s := newSides(t, nil)
+	c := s.client(s.addr)
+	s.learn(c)
+	s.noTLS.Store(true)
+	get(t, c, "http://m.example/a?mac=a4:cf:12:9b:77:e1")
+	seen := s.told.last("m.example")
+	if seen.Exposure == nil || len(seen.Exposure.Identifiers) != 1 {
+		t.Errorf("told %+v", seen)
+	}
+	s.told.mu.Lock()
+	defer s.told.mu.Unlock()
+	for _, x := range s.told.judged {
+		if x.Flow.CarriedEncrypted {
+			t.Error("told as carried encrypted, and was not")
+		}
 	}
 }
 

@@ -182,14 +182,8 @@ func (c *conn) shareFor(r *http.Request, s *share) *share {
 	running := c.share
 	c.mu.Unlock()
 	if running != nil && running.name == s.name && running.verdict == s.verdict && running.overTLS == s.overTLS {
-		c.mu.Lock()
-		running.asked = s.asked // what is under way now is what rules that change take hold of
-		before := running.seen.Exposure
-		c.mu.Unlock()
-		if c.witnessed <= maxWitnessed {
-			c.gaveAway(running, before, s.seen)
-			c.overhear(r, running, before)
-		}
+		before := c.goOn(running, s)
+		c.overhear(r, running, before)
 		return running
 	}
 	if running == nil {
@@ -200,6 +194,19 @@ func (c *conn) shareFor(r *http.Request, s *share) *share {
 	}
 	c.overhear(r, s, nil)
 	return s
+}
+
+// goOn makes one more request, of which s says what is known, part of the running
+// share. It gives what that gave away before.
+func (c *conn) goOn(running, s *share) (before *dissect.Exposure) {
+	c.mu.Lock()
+	running.asked = s.asked // what is under way now is what rules that change take hold of
+	before = running.seen.Exposure
+	c.mu.Unlock()
+	if c.witnessed <= maxWitnessed {
+		c.gaveAway(running, before, s.seen)
+	}
+	return before
 }
 
 // roundTrip sends the request to the original destination, over TLS where that was
