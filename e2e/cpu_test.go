@@ -223,6 +223,7 @@ func kernelThreads() (pids []int) {
 // bytes as it is asked for.
 func (s *story) origin(internet *netlab.Host) error {
 	var some errgroup.Group
+	s.undo = append(s.undo, some.Wait) // after the listeners were closed
 	for _, port := range []string{":80", ":443"} {
 		var l net.Listener
 		if err := internet.Do(func() (err error) {
@@ -244,7 +245,6 @@ func (s *story) origin(internet *netlab.Host) error {
 		})
 		s.undo = append(s.undo, l.Close)
 	}
-	s.undo = append(s.undo, some.Wait)
 	return nil
 }
 
