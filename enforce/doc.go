@@ -42,7 +42,7 @@
 //	was (map)                    Set         what Release puts back: routing table, former sysctls
 //	alive                        Alive       ports taken over: 53 and 853, 80, 443; 5 s each
 //	aside                        Alive       interface . port where a firewall of somebody else drops what we take; an hour each
-//	blocked4, blocked6           Block, Unblock  device . address, each with its end
+//	blocked4, blocked6           Block, Unblock  device . address, each with its end, which the daemon renews
 //	ended4, ended6               End         single connections, by protocol and both ends; five minutes each
 //	carried4, carried6           the kernel  without tproxy: connections that the proxy carries, by both ends
 //	unseen4, unseen6             the kernel  addresses of unfiltered devices, for a minute
