@@ -23,11 +23,21 @@ type rest struct {
 	ended   atomic.Bool // that connection ended meanwhile
 }
 
-// rests is net/http's ConnState hook, which runs in the goroutine that serves.
+// rests is net/http's ConnState hook. For this state it runs in the goroutine that
+// serves, which then waits for the next request.
 func rests(nc net.Conn, s http.ConnState) {
-	if c, ok := nc.(*conn); ok {
-		c.rest.begins = s == http.StateIdle
+	if c, ok := nc.(*conn); ok && s == http.StateIdle {
+		c.rest.begins = true
 	}
+}
+
+// SetReadDeadline implements net.Conn. net/http takes the deadline of its wait away
+// when a request begins, which may have come without a Read: with the one before.
+func (c *conn) SetReadDeadline(t time.Time) error {
+	if t.IsZero() {
+		c.rest.begins = false
+	}
+	return c.TCPConn.SetReadDeadline(t)
 }
 
 // readRested waits for the next request, but not for long.
