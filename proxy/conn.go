@@ -100,14 +100,17 @@ func (c *conn) Write(b []byte) (int, error) {
 	return n, err
 }
 
+// Both of these are for WebSockets, which are many, idle and of small messages: 4 KiB
+// for each direction will do.
+
 // ReadFrom hides the one of TCPConn, which would not count.
 func (c *conn) ReadFrom(r io.Reader) (int64, error) {
-	return io.Copy(struct{ io.Writer }{c}, r)
+	return io.CopyBuffer(struct{ io.Writer }{c}, struct{ io.Reader }{r}, make([]byte, 4<<10))
 }
 
 // WriteTo hides the one of TCPConn, which would not yield what was peeked.
 func (c *conn) WriteTo(w io.Writer) (int64, error) {
-	return io.Copy(w, struct{ io.Reader }{c})
+	return io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{c}, make([]byte, 4<<10))
 }
 
 // Close closes the connection, tells what was carried and frees its place, once.
