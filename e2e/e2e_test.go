@@ -212,6 +212,7 @@ type story struct {
 	cgroup    string // folder of the control group that the daemon lives in; "" is none
 	fam       *family
 	idlers    []net.Conn
+	crowded   bool           // holds crowd
 	undo      []func() error // in reverse order, when the story ends
 }
 
