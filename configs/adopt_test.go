@@ -6,6 +6,7 @@ import (
 
 	"github.com/netcurtain/netcurtain/configs"
 	"github.com/netcurtain/netcurtain/internal/dnsname"
+	"github.com/netcurtain/netcurtain/policy"
 )
 
 // A reload takes over what a running daemon can, and leaves what it cannot as it
@@ -21,6 +22,8 @@ func TestAdopt(t *testing.T) {
 		"lists":         {func(s *configs.Settings) { s.Lists = []configs.List{{Name: "ads", File: "ads.txt"}} }, false, true},
 		"rebinding":     {func(s *configs.Settings) { s.DNS.Rebinding = []dnsname.Name{"plex.direct"} }, false, true},
 		"intercept":     {func(s *configs.Settings) { s.DNS.Intercept = false }, false, true},
+		"proxy ports":   {func(s *configs.Settings) { s.Proxy.Ports = []uint16{8443} }, false, true},
+		"unread names":  {func(s *configs.Settings) { s.Proxy.Hellos[policy.HelloHidden] = policy.HelloRefuse }, false, true},
 		"dns port":      {func(s *configs.Settings) { s.DNS.Port = 5400 }, true, false},
 		"interfaces":    {func(s *configs.Settings) { s.House.LAN = []string{"br-guest"} }, true, false},
 		"marks":         {func(s *configs.Settings) { s.House.MarkOurs = 1 << 30 }, true, false},
@@ -42,7 +45,8 @@ func TestAdopt(t *testing.T) {
 			if _, rest := got.Adopt(next); rest != tc.restart {
 				t.Error("what was taken over is not what the file says")
 			}
-			if changed := len(got.Lists) > 0 || len(got.DNS.Rebinding) > 0 || !got.DNS.Intercept; changed != tc.adopted {
+			if changed := len(got.Lists) > 0 || len(got.DNS.Rebinding) > 0 || !got.DNS.Intercept ||
+				len(got.Proxy.Ports) > 0 || got.Proxy.Hellos != old.Proxy.Hellos; changed != tc.adopted {
 				t.Errorf("taken over: %v, want %v", changed, tc.adopted)
 			}
 		})

@@ -14,6 +14,7 @@ import (
 
 	"github.com/netcurtain/netcurtain/internal/dnsname"
 	"github.com/netcurtain/netcurtain/internal/uci"
+	"github.com/netcurtain/netcurtain/policy"
 )
 
 // Settings is how this box is wired: what the administrator wrote into
@@ -63,7 +64,10 @@ type Proxy struct {
 	Enabled        bool
 	HTTPPort       uint16
 	TLSPort        uint16
-	MaxConnections int
+	Ports          []uint16 // handed over beside 80 and 443
+	ExplicitPort   uint16   // of the proxy for devices that are told to use one; 0: none
+	MaxConnections int      // 0: as many as the machine's memory allows
+	Hellos         policy.Hellos
 }
 
 // Store is how much is kept and for how long.
@@ -109,7 +113,7 @@ func Defaults() Settings {
 			DHCP:       []string{"/etc/config/dhcp", "/etc/dnsmasq.conf"},
 			LocalZones: []dnsname.Name{"lan"}, LocalResolver: netip.MustParseAddrPort("127.0.0.1:53"), FailOpen: true,
 		},
-		Proxy: Proxy{Enabled: true, HTTPPort: 8380, TLSPort: 8343, MaxConnections: 512},
+		Proxy: Proxy{Enabled: true, HTTPPort: 8380, TLSPort: 8343, Hellos: policy.ShippedHellos()},
 		Store: Store{Age: 7 * 24 * time.Hour, Bytes: 64 << 20, MemoryBytes: 4 << 20, Flush: 10 * time.Second},
 		Page:  Page{Listen: netip.MustParseAddrPort("127.0.0.1:8300")},
 	}
@@ -142,12 +146,14 @@ func Parse(r io.Reader, name string) (Settings, error) {
 }
 
 // Adopt returns s with what a running daemon can take over from next: lists,
-// exceptions from the rebinding protection, and whether look-ups are taken.
+// exceptions from the rebinding protection, whether look-ups are taken, and what
+// is handed to the proxy and carried unread.
 // restart says that next differs in more than that.
 func (s Settings) Adopt(next Settings) (adopted Settings, restart bool) {
 	adopted = s
 	adopted.Lists, adopted.DNS.Rebinding, adopted.DNS.Intercept = next.Lists, next.DNS.Rebinding, next.DNS.Intercept
 	adopted.DNS.FailOpen, adopted.DNS.Exempt = next.DNS.FailOpen, next.DNS.Exempt
+	adopted.Proxy.Ports, adopted.Proxy.Hellos = next.Proxy.Ports, next.Proxy.Hellos
 	return adopted, !reflect.DeepEqual(adopted, next)
 }
 
@@ -202,12 +208,23 @@ func (s *Settings) contradictions(name string) (errs []error) {
 		port uint16
 	}{
 		{"dns port", s.DNS.Port}, {"dns redirect_port", s.DNS.RedirectPort}, {"proxy http_port", s.Proxy.HTTPPort},
-		{"proxy tls_port", s.Proxy.TLSPort}, {"page listen", s.Page.Listen.Port()},
+		{"proxy tls_port", s.Proxy.TLSPort}, {"proxy explicit_port", s.Proxy.ExplicitPort}, {"page listen", s.Page.Listen.Port()},
 	} {
+		if p.port == 0 {
+			continue // none
+		}
 		if other, taken := ports[p.port]; taken {
 			errs = append(errs, fmt.Errorf("%s: %s and %s are both port %d", name, other, p.what, p.port))
 		}
 		ports[p.port] = p.what
+	}
+	for _, p := range s.Proxy.Ports {
+		if what, ours := ports[p]; ours {
+			errs = append(errs, fmt.Errorf("%s: proxy port %d is our own %s: handing it to ourselves would never end", name, p, what))
+		}
+	}
+	if p := s.Proxy.ExplicitPort; p != 0 && p < 1024 {
+		errs = append(errs, fmt.Errorf("%s: proxy explicit_port %d: 0 or a number from 1024 to 65535 is needed", name, p))
 	}
 	if s.House.MarkDeliver&s.House.MarkOurs != 0 {
 		errs = append(errs, fmt.Errorf("%s: mark_deliver and mark_ours share a bit: that is a routing loop", name))
@@ -271,7 +288,10 @@ func (s *Settings) options(section string) []option {
 		p := &s.Proxy
 		return []option{
 			yes("enabled", &p.Enabled), number("http_port", &p.HTTPPort, 1024, 1<<16-1), number("tls_port", &p.TLSPort, 1024, 1<<16-1),
-			number("max_connections", &p.MaxConnections, 8, 100000),
+			each("port", &p.Ports, handedPort), number("explicit_port", &p.ExplicitPort, 0, 1<<16-1),
+			number("max_connections", &p.MaxConnections, 0, 100000),
+			hello("unfinished", p, policy.HelloUnfinished), hello("no_name", p, policy.HelloNameless), hello("hidden_name", p, policy.HelloHidden),
+			hello("not_tls", p, policy.HelloNotTLS), hello("silent", p, policy.HelloSilent),
 		}
 	case "store":
 		st := &s.Store
@@ -335,6 +355,13 @@ func word(key string, to *string, allowed ...string) option {
 			}
 		}
 		return fmt.Errorf("%.40q: one of %s is needed", v[0], strings.Join(allowed, ", "))
+	}}
+}
+
+func hello(key string, p *Proxy, kind policy.Hello) option {
+	return option{key: key, parse: func(v []string) (err error) {
+		p.Hellos[kind], err = policy.ParseHelloRule(v[0])
+		return err
 	}}
 }
 
@@ -464,6 +491,21 @@ func address(s string) (netip.Addr, error) {
 		return a, fmt.Errorf("%.60q: the address of a machine in the house such as 192.168.1.5 is needed", s)
 	}
 	return a.Unmap(), nil
+}
+
+// handedPort is a further port whose connections go to the proxy. Look-ups have
+// their own way.
+func handedPort(s string) (uint16, error) {
+	n, err := strconv.ParseUint(s, 10, 16)
+	switch {
+	case err != nil || n == 0:
+		return 0, fmt.Errorf("%.40q: a TCP port from 1 to 65535 is needed", s)
+	case n == 80 || n == 443:
+		return 0, fmt.Errorf("%d is handed over anyway: leave the line out", n)
+	case n == 53 || n == 853:
+		return 0, fmt.Errorf("%d is for look-ups, which section dns is about", n)
+	}
+	return uint16(n), nil
 }
 
 func httpsURL(s string) (string, error) {

@@ -39,6 +39,7 @@ func TestShippedCommentsSayTheDefaults(t *testing.T) {
 	want.DNS.Upstreams = []string{"192.0.2.1"}
 	want.DNS.Rebinding = []dnsname.Name{"plex.direct"}
 	want.DNS.Exempt = []netip.Addr{netip.MustParseAddr("192.168.1.5")}
+	want.Proxy.Ports = []uint16{8443}
 	want.Page.Hosts, want.Page.URL = []string{"netcurtain.lan"}, "http://netcurtain.lan/"
 	want.Lists = []configs.List{
 		{Name: "my-list", URL: "https://example.org/hosts.txt", Enabled: true},
@@ -70,6 +71,13 @@ func TestErrorsNameLineAndRemedy(t *testing.T) {
 		"config page\noption url javascript:alert(1)\n": "f:2: url: \"javascript:alert(1)\": an address such as http://netcurtain.lan/ is needed",
 		"config dns\noption port 8380\n":                "f: dns port and proxy http_port are both port 8380",
 		"config house\noption mark_ours 0x01000000\n":   "f: mark_deliver and mark_ours share a bit: that is a routing loop",
+		"config proxy\noption no_name no\n":             "f:2: no_name: \"no\": one of by-address, carry, refuse is needed",
+		"config proxy\nlist port 443\n":                 "f:2: port: 443 is handed over anyway: leave the line out",
+		"config proxy\nlist port 853\n":                 "f:2: port: 853 is for look-ups, which section dns is about",
+		"config proxy\nlist port x\n":                   "f:2: port: \"x\": a TCP port from 1 to 65535 is needed",
+		"config proxy\nlist port 8380\n":                "f: proxy port 8380 is our own proxy http_port: handing it to ourselves would never end",
+		"config proxy\noption explicit_port 443\n":      "f: proxy explicit_port 443: 0 or a number from 1024 to 65535 is needed",
+		"config proxy\noption explicit_port 8300\n":     "f: proxy explicit_port and page listen are both port 8300",
 		"config house\noption whatever 1\noption x 2\n": "f:2: option \"whatever\" is not known in section house: allowed are name, lan, state, volatile, socket, leases, destinations, mark_deliver, mark_ours, table, nflog_group\n" +
 			"f:3: option \"x\" is not known in section house: allowed are name, lan, state, volatile, socket, leases, destinations, mark_deliver, mark_ours, table, nflog_group",
 	} {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -110,6 +111,7 @@ type Server struct {
 	doors   doors
 	chains  chains
 	log     *slog.Logger
+	world   atomic.Pointer[filter] // the chain for public names, while Run serves
 }
 
 // New checks the configuration. It opens no socket and starts nothing.

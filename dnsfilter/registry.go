@@ -60,12 +60,14 @@ func setup(c *caddy.Controller) error {
 	}
 	block := dnsserver.GetConfig(c)
 	block.AddPlugin(func(next plugin.Handler) plugin.Handler {
+		f := &filter{Server: s, next: next}
 		if block.Zone == "." {
 			s.chains.world.handler = next
+			s.world.Store(f)
 		} else {
 			s.chains.house.handler = next
 		}
-		return &filter{Server: s, next: next}
+		return f
 	})
 	return nil
 }

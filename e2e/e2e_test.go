@@ -77,7 +77,7 @@ import (
 //	small DIR 4m             DIR is a memory file system of this size
 //	lock FILE 5s             somebody holds a database of the daemon
 //	soak                     connections by the thousand between tv, toy and the internet, which must leave nothing behind
-//	idle DEVICE HOST N       gets a page of HOST over N connections, which stay open; prints how many were refused
+//	idle DEVICE HOST N [tls] gets a page of HOST over N connections, which stay open; prints how many were refused
 //	idle none                closes them
 func TestStories(t *testing.T) { runStories(t, "testdata") }
 
@@ -212,6 +212,7 @@ type story struct {
 	cgroup    string // folder of the control group that the daemon lives in; "" is none
 	fam       *family
 	idlers    []net.Conn
+	crowded   bool           // holds crowd
 	undo      []func() error // in reverse order, when the story ends
 }
 

@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"context"
+	"crypto/tls"
 	"database/sql"
 	"debug/elf"
 	"debug/gosym"
@@ -228,8 +229,11 @@ func (s *story) lock(_ *testscript.TestScript, args []string) error {
 	return nil
 }
 
-// idle opens connections from a device to port 80 of a host, asks for a page on
-// each, and leaves them be. "idle none" closes all.
+// crowd is held by the story that has thousands of connections.
+var crowd sync.Mutex
+
+// idle opens connections from a device to port 80 of a host, or over TLS to 443, asks
+// for a page on each, and leaves them be. "idle none" closes all.
 func (s *story) idle(ts *testscript.TestScript, args []string) error {
 	if args[0] == "none" {
 		s.hangUp()
@@ -244,13 +248,22 @@ func (s *story) idle(ts *testscript.TestScript, args []string) error {
 	if err != nil {
 		return err
 	}
+	if n >= 1000 && !s.crowded {
+		crowd.Lock() // this process has descriptors for one such story at a time
+		s.crowded = true
+		s.undo = append(s.undo, func() error { crowd.Unlock(); return nil })
+	}
 	if err := allowDescriptors(uint64(2*n + 3000)); err != nil {
 		return err
 	}
 	if s.idlers == nil {
 		s.undo = append(s.undo, func() error { s.hangUp(); return nil })
 	}
-	to := netip.AddrPortFrom(d.Addr(host), 80).String()
+	port, secure := uint16(80), len(args) > 3 && args[3] == "tls"
+	if secure {
+		port = 443
+	}
+	to := netip.AddrPortFrom(d.Addr(host), port).String()
 	ask := []byte("GET / HTTP/1.1\r\nHost: " + string(host) + "\r\nX-Down: 1\r\n\r\n")
 	answered := make(chan net.Conn)
 	var some errgroup.Group
@@ -266,6 +279,9 @@ func (s *story) idle(ts *testscript.TestScript, args []string) error {
 						continue
 					}
 					_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+					if secure {
+						c = tls.Client(c, &tls.Config{ServerName: string(host), RootCAs: d.Roots, NextProtos: []string{"http/1.1"}})
+					}
 					if _, err := c.Write(ask); err != nil {
 						c.Close()
 						continue

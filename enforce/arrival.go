@@ -60,7 +60,7 @@ func (k *Kernel) arrives(s Service) error {
 		return err
 	}
 	for g, n := range taken {
-		if !slices.Contains(s.taken(), g.port) || n < g.enough() || arrived[g] > 0 || !k.beats.stepAside(g, now.Add(aside)) {
+		if !slices.Contains(k.taken(s), g.port) || n < g.enough() || arrived[g] > 0 || !k.beats.stepAside(g, now.Add(aside)) {
 			continue
 		}
 		k.log.Warn("a firewall on this machine drops what is brought to us; stepping aside", "from", g.from, "port", g.port, "for", aside)
@@ -75,7 +75,7 @@ func (k *Kernel) arrives(s Service) error {
 	}
 	var from []string
 	for _, g := range k.beats.asideAt() {
-		if slices.Contains(s.taken(), g.port) && !slices.Contains(from, g.from) {
+		if slices.Contains(k.taken(s), g.port) && !slices.Contains(from, g.from) {
 			from = append(from, g.from)
 		}
 	}

@@ -177,7 +177,7 @@ func visitFlows(b []byte, visit func(*conntrack.Flow)) (done bool, err error) {
 
 // endConnections ends what runs between the internet and devices that are cut,
 // and what a guarded device shall from now on do through the proxy.
-func (k *Kernel) endConnections(ctx context.Context, cut, guarded []devices.MAC) (int, error) {
+func (k *Kernel) endConnections(ctx context.Context, cut, guarded []devices.MAC, web []uint16) (int, error) {
 	if len(cut)+len(guarded) == 0 {
 		return 0, nil
 	}
@@ -200,7 +200,7 @@ func (k *Kernel) endConnections(ctx context.Context, cut, guarded []devices.MAC)
 		case isCut[dst]:
 			whose, ends = addrs[dst], !house.contains(src)
 		case isGuarded[src]:
-			ends = !house.contains(dst) && slices.Contains([]uint16{80, 443, 853}, port)
+			ends = !house.contains(dst) && (port == 853 || slices.Contains(web, port))
 		}
 		if ends && isOpen(f) {
 			ended[whose]++

@@ -16,7 +16,8 @@ type Desired struct {
 	NFLOGGroup   uint16
 	InterceptDNS bool          // bring look-ups to us (still gated by @alive)
 	Unfiltered   []devices.MAC // mode off: their look-ups are left alone, their flows not logged
-	Guarded      []devices.MAC // TCP 80 and 443 go to the proxy; QUIC and known resolvers refused
+	Guarded      []devices.MAC // TCP 80, 443 and Handed go to the proxy; QUIC and known resolvers refused
+	Handed       []uint16      // further TCP ports of guarded devices that go to the proxy
 	Cut          []devices.MAC // no internet, even when we are dead
 	Doors        []netip.Addr  // public resolvers: refused to guarded devices on port 443
 	Exempt       []netip.Addr  // our own upstreams on the LAN, a second resolver in the house: never redirected
@@ -28,6 +29,7 @@ type Ports struct {
 	DNSRedirect uint16 // look-ups to hard-coded resolvers, and over TCP, by NAT
 	HTTPProxy   uint16
 	TLSProxy    uint16
+	Explicit    uint16 // the proxy for who is told to use one, open to the LAN alone; 0 is none
 }
 
 // Marks are single bits, used with themselves as mask.

@@ -12,10 +12,10 @@
 //	other_resolvers  prerouting nat, dstnat-1  zone 4743: redirected to the router's own port 53
 //	to_us            input, 200                port 53 becomes ours, behind every other firewall
 //	from_us          output, raw               our port becomes 53, before connection tracking and every firewall
-//	handover         prerouting, mangle        TCP 80 and 443 of guarded devices by TPROXY, new connections only;
+//	handover         prerouting, mangle        TCP 80, 443 and further ports of guarded devices by TPROXY, new connections only;
 //	                                           without tproxy at raw, and chain handover_redirect (nat, dstnat-1) translates
 //	forward          forward, filter-1         refuses blocked addresses; QUIC, DoT, DoQ and known DoH addresses of guarded devices; copies first packets
-//	listeners        input, filter-1           refuses whoever knocks on our ports directly
+//	listeners        input, filter-1           refuses whoever knocks on our ports directly, but the LAN at the explicit proxy
 //	port_maps        input, filter-1           copies what may ask the router to open a port: UDP 5351, TCP from 1024 on
 //
 // Table inet netcurtain_cut refuses devices without internet everything that is
@@ -35,12 +35,13 @@
 //
 //	set                          written by  holds
 //	lan                          Set         interfaces of the house
+//	web                          Set         TCP ports that go to the proxy
 //	unfiltered, guarded, cut     Set         devices by MAC
 //	exempt4, exempt6             Set         resolvers of the house's own: never redirected
 //	doors4, doors6               Set         public resolvers: refused to guarded devices on port 443
 //	ports                        Set         our listeners
 //	was (map)                    Set         what Release puts back: routing table, former sysctls
-//	alive                        Alive       ports taken over: 53 and 853, 80, 443; 5 s each
+//	alive                        Alive       ports taken over: 53 and 853, 80, 443 and further ones; 5 s each
 //	aside                        Alive       interface . port where a firewall of somebody else drops what we take; an hour each
 //	blocked4, blocked6           Block, Unblock  device . address, each with its end, which the daemon renews
 //	ended4, ended6               End         single connections, by protocol and both ends; five minutes each

@@ -28,7 +28,7 @@ const (
 )
 
 // followed are the sets whose elements follow Desired: those of members.keys, and our ports.
-var followed = [...]string{"lan", "unfiltered", "guarded", "cut", "exempt4", "exempt6", "doors4", "doors6", "ports"}
+var followed = [...]string{"lan", "web", "unfiltered", "guarded", "cut", "exempt4", "exempt6", "doors4", "doors6", "ports"}
 
 // AliveFor is how long a service is taken for alive after it last proved it.
 const AliveFor = 5 * time.Second
@@ -40,7 +40,7 @@ type Service uint8
 const (
 	ServiceDNS  Service = iota + 1 // look-ups; encrypted ones of guarded devices are refused
 	ServiceHTTP                    // TCP 80 of guarded devices
-	ServiceTLS                     // TCP 443 of guarded devices; their QUIC is refused
+	ServiceTLS                     // TCP 443 and Handed of guarded devices; their QUIC is refused
 )
 
 // String is the word for metrics and logs.
@@ -157,7 +157,7 @@ func (k *Kernel) Alive(ctx context.Context, s Service) error {
 	if lost != nil && !errors.Is(lost, ErrBlocked) {
 		return fmt.Errorf("enforce: keeping %s alive: %w", s, lost)
 	}
-	if err := k.refresh("alive", ports(s)); err != nil {
+	if err := k.refresh("alive", k.ports(s)); err != nil {
 		return fmt.Errorf("enforce: keeping %s alive: %w", s, err)
 	}
 	if k.beats.beat(s, k.now()) {
@@ -173,7 +173,7 @@ func (k *Kernel) Dead(ctx context.Context, s Service) error {
 		return err
 	}
 	k.beats.stop(s)
-	set, elems := liveSet("alive"), ports(s)
+	set, elems := liveSet("alive"), k.ports(s)
 	err := k.live.batch(func(c *nftables.Conn) error {
 		// Added first, for deleting what is not there is an error.
 		return errors.Join(c.SetAddElements(set, elems), c.SetDeleteElements(set, elems))
@@ -185,10 +185,19 @@ func (k *Kernel) Dead(ctx context.Context, s Service) error {
 	return nil
 }
 
-func ports(s Service) []nftables.SetElement {
+// taken are the ports that the kernel takes over for s now: who carries TLS carries
+// the further ports too.
+func (k *Kernel) taken(s Service) []uint16 {
+	if handed := k.handed.Load(); s == ServiceTLS && handed != nil {
+		return append(s.taken(), *handed...)
+	}
+	return s.taken()
+}
+
+func (k *Kernel) ports(s Service) []nftables.SetElement {
 	var e []nftables.SetElement
-	for _, p := range s.taken() {
-		e = append(e, nftables.SetElement{Key: binary.BigEndian.AppendUint16(nil, p), Timeout: AliveFor})
+	for _, p := range k.taken(s) {
+		e = append(e, nftables.SetElement{Key: portKey(p), Timeout: AliveFor})
 	}
 	return e
 }
@@ -359,6 +368,7 @@ func (k *Kernel) setMembers(ctx context.Context, m members) error {
 func (m members) keys() map[string][][]byte {
 	return map[string][][]byte{
 		"lan":        keys(m.lan, ifname),
+		"web":        keys(m.web, portKey),
 		"unfiltered": keys(m.unfiltered, macKey),
 		"guarded":    keys(m.guarded, macKey),
 		"cut":        keys(m.cut, macKey),
@@ -388,6 +398,8 @@ func keys[T any](in []T, key func(T) []byte) [][]byte {
 	}
 	return out
 }
+
+func portKey(p uint16) []byte { return binary.BigEndian.AppendUint16(nil, p) }
 
 func macKey(m devices.MAC) []byte { return m[:] }
 

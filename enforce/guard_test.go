@@ -126,6 +126,55 @@ func TestGuardedSideDoors(t *testing.T) {
 	}
 }
 
+// TestFurtherPorts: a port that the configuration names is handed over like 443, by
+// the same proof of life, and from one change to the next.
+func TestFurtherPorts(t *testing.T) {
+	t.Parallel()
+	l, _, _ := withProxy(t)
+	l.serve(l.internet, "site", 8443, site4, site6)
+	l.alive(ServiceTLS)
+	for _, a := range sites {
+		l.expect("not named", l.toy, "tcp", a, 8443, "site")
+	}
+	d := wanted()
+	d.Guarded, d.Handed = []devices.MAC{toyMAC}, []uint16{8443}
+	l.set(d)
+	l.beat(ServiceTLS)
+	for _, a := range sites {
+		if got, want := l.ask(l.toy, "tcp", a, 8443, patient), "tls "+netip.AddrPortFrom(a, 8443).String(); got != want {
+			t.Errorf("named: %q, want %q", got, want)
+		}
+		l.expect("not guarded", l.tv, "tcp", a, 8443, "site")
+		running := l.running(l.toy, a, 8443, "tls")
+		l.answers("runs", running, "tls")
+	}
+	l.dead(ServiceTLS)
+	l.expect("nobody carries", l.toy, "tcp", site4, 8443, "site")
+	l.beat(ServiceTLS)
+	d.Handed = nil
+	l.set(d)
+	l.expect("taken back", l.toy, "tcp", site4, 8443, "site")
+	l.expect("as ever", l.toy, "tcp", site4, 443, "tls")
+}
+
+// TestExplicitProxyIsForTheHouse: its port answers devices of the LAN at the
+// router's own addresses, nobody else, and only where it is wanted.
+func TestExplicitProxyIsForTheHouse(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	own := []netip.Addr{netlab.RouterLAN4.Addr(), netlab.RouterLAN6.Addr(), netlab.RouterWAN4.Addr(), netlab.RouterWAN6.Addr()}
+	l.serve(l.router, "explicit", 3128, own...)
+	d := wanted()
+	d.Ports.Explicit = 3128
+	l.set(d)
+	for _, a := range own {
+		l.expect("from the house", l.tv, "tcp", a, 3128, "explicit")
+	}
+	for _, a := range own[2:] {
+		l.expect("from the internet", l.internet, "tcp", a, 3128, "refused")
+	}
+}
+
 // TestKnownResolvers: DNS over HTTPS at an address that needs no look-up is refused
 // with the first packet, on port 443 only, while the proxy stands in.
 func TestKnownResolvers(t *testing.T) {

@@ -3,6 +3,7 @@
 package enforce
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -53,8 +54,9 @@ type Kernel struct {
 	offload string                         // table netdev netcurtain as rendered
 	cut     struct{ text, listing string } // as rendered, and as nft then listed it
 
-	beats heartbeat
-	live  liveConn
+	beats  heartbeat
+	live   liveConn
+	handed atomic.Pointer[[]uint16] // Desired's, for Alive
 
 	watched       atomic.Bool // Watch runs
 	othersChanged atomic.Bool // another program changed the kernel's rules since Set looked
@@ -128,6 +130,7 @@ func (k *Kernel) Set(ctx context.Context, d Desired) (err error) {
 	}
 	before := k.set
 	k.set = &next
+	k.handed.Store(&d.Handed)
 	if k.othersChanged.Swap(false) || !k.watched.Load() || before == nil || before.skeleton != next.skeleton ||
 		!slices.Equal(before.members.unfiltered, next.members.unfiltered) {
 		if err := k.besideOthers(ctx, next.skeleton, next.members); err != nil {
@@ -306,9 +309,14 @@ func (d Desired) validate() error {
 			return fmt.Errorf("enforce: LAN interface %.20q: 1 to 15 letters, digits, dots, dashes, underscores or @ are needed", name)
 		}
 	}
-	ports := []uint16{d.Ports.DNS, d.Ports.DNSRedirect, d.Ports.HTTPProxy, d.Ports.TLSProxy}
-	if slices.Contains(ports, 0) || len(sorted(ports, func(a, b uint16) int { return int(a) - int(b) })) < len(ports) {
+	ports := d.Ports.all()
+	if slices.Contains(ports, 0) || len(sorted(ports, cmp.Compare)) < len(ports) {
 		return fmt.Errorf("enforce: ports %v: four different ones are needed", ports)
+	}
+	for _, p := range d.Handed {
+		if p == 0 || p == 53 || p == 853 || slices.Contains(ports, p) {
+			return fmt.Errorf("enforce: port %d cannot be handed to the proxy: it is for look-ups, or our own", p)
+		}
 	}
 	m := d.Marks
 	if !singleBit(m.Deliver) || !singleBit(m.Ours) || m.Deliver == m.Ours {
@@ -342,7 +350,7 @@ func (k *Kernel) endNewlyBound(ctx context.Context, before *applied, now members
 	} else {
 		cut, guarded = added(before.members.cut, now.cut), added(before.members.guarded, now.guarded)
 	}
-	n, err := k.endConnections(ctx, cut, guarded)
+	n, err := k.endConnections(ctx, cut, guarded, now.web)
 	if n > 0 {
 		k.metrics.ended.Add(float64(n))
 		k.log.Info("running connections ended", "count", n, "newly cut", len(cut), "newly guarded", len(guarded))

@@ -3,6 +3,7 @@
 package enforce
 
 import (
+	"cmp"
 	"embed"
 	"fmt"
 	"net/netip"
@@ -33,6 +34,7 @@ type skeleton struct {
 // members are the elements of the sets that follow the household, in order.
 type members struct {
 	lan                      []string
+	web                      []uint16 // what is handed to the proxy
 	unfiltered, guarded, cut []devices.MAC
 	exempt4, exempt6         []netip.Addr
 	doors4, doors6           []netip.Addr
@@ -41,6 +43,7 @@ type members struct {
 func (d Desired) split(f features) (skeleton, members) {
 	m := members{
 		lan:        sorted(d.LAN, strings.Compare),
+		web:        sorted(append([]uint16{80, 443}, d.Handed...), cmp.Compare),
 		unfiltered: sorted(d.Unfiltered, compareMAC),
 		guarded:    sorted(d.Guarded, compareMAC),
 		cut:        sorted(d.Cut, compareMAC),
@@ -64,6 +67,15 @@ func (d Desired) split(f features) (skeleton, members) {
 		Ports: d.Ports, Marks: d.Marks, NFLOGGroup: d.NFLOGGroup, InterceptDNS: d.InterceptDNS,
 		Zones: f.zones, Handover: handover, Inside: strings.Join(quoted(inside), ", "),
 	}, m
+}
+
+// all are the ports that are in use.
+func (p Ports) all() []uint16 {
+	all := []uint16{p.DNS, p.DNSRedirect, p.HTTPProxy, p.TLSProxy}
+	if p.Explicit != 0 {
+		all = append(all, p.Explicit)
+	}
+	return all
 }
 
 // byFamily parts addresses, in order and each once.
@@ -96,13 +108,13 @@ type page struct {
 	skeleton
 	Fresh                                 bool
 	Followed                              []string
-	LAN, Unfiltered, Guarded, Cut         []string
+	LAN, Web, Unfiltered, Guarded, Cut    []string
 	Exempt4, Exempt6, Doors4, Doors6, Was []string
 	Zone                                  uint16
 }
 
 func (p page) PortList() []string {
-	return texts([]uint16{p.Ports.DNS, p.Ports.DNSRedirect, p.Ports.HTTPProxy, p.Ports.TLSProxy})
+	return texts(p.Ports.all())
 }
 
 // Both is the two marks in one mask.
@@ -113,7 +125,7 @@ func (p page) Both() uint32 { return p.Marks.Deliver | p.Marks.Ours }
 func renderMain(s skeleton, m members, was map[string]uint32, fresh bool) (string, error) {
 	p := page{
 		skeleton: s, Fresh: fresh, Followed: followed[:], Zone: zone,
-		LAN: quoted(m.lan), Unfiltered: texts(m.unfiltered), Guarded: texts(m.guarded), Cut: texts(m.cut),
+		LAN: quoted(m.lan), Web: texts(m.web), Unfiltered: texts(m.unfiltered), Guarded: texts(m.guarded), Cut: texts(m.cut),
 		Exempt4: texts(m.exempt4), Exempt6: texts(m.exempt6), Doors4: texts(m.doors4), Doors6: texts(m.doors6),
 	}
 	for k, v := range was {

@@ -36,6 +36,7 @@ func full() Desired {
 	d := wanted()
 	d.LAN = []string{"br-lan", "br-guest"}
 	d.Unfiltered, d.Guarded, d.Cut = []devices.MAC{phoneMAC}, []devices.MAC{toyMAC, tvMAC, toyMAC}, []devices.MAC{tvMAC}
+	d.Handed, d.Ports.Explicit = []uint16{8883, 8443, 8443}, 3128
 	d.Doors = []netip.Addr{netip.MustParseAddr("9.9.9.9"), netip.MustParseAddr("2620:fe::fe")}
 	d.Exempt = []netip.Addr{netip.MustParseAddr("fd77::53"), netip.MustParseAddr("192.168.77.53"), netip.MustParseAddr("::ffff:192.168.77.54")}
 	return d
@@ -108,6 +109,10 @@ func TestValidate(t *testing.T) {
 		{"a VLAN", func(d *Desired) { d.LAN = []string{"eth0.10"} }, true},
 		{"a port twice", func(d *Desired) { d.Ports.DNSRedirect = d.Ports.DNS }, false},
 		{"no port", func(d *Desired) { d.Ports.TLSProxy = 0 }, false},
+		{"a further port", func(d *Desired) { d.Handed = []uint16{8443} }, true},
+		{"look-ups handed over", func(d *Desired) { d.Handed = []uint16{53} }, false},
+		{"our own port handed to us, a loop", func(d *Desired) { d.Handed = []uint16{8343} }, false},
+		{"the explicit proxy on a port in use", func(d *Desired) { d.Ports.Explicit = 5300 }, false},
 		{"two bits in a mark", func(d *Desired) { d.Marks.Ours = 3 }, false},
 		{"one mark for both, a routing loop", func(d *Desired) { d.Marks.Ours = d.Marks.Deliver }, false},
 		{"the main routing table", func(d *Desired) { d.Marks.Table = 254 }, false},

@@ -58,6 +58,7 @@ type running struct {
 	verdict    *policy.Verdict // nil when nothing was decided
 	base       flow.Counters   // already recorded, or from before our time
 	parts      uint32          // how many times it was recorded
+	takenTo    *netip.AddrPort // where a proxy of ours takes it; nil when Tuple says so
 	told       int64           // when it was last recorded, in Unix nanoseconds
 	touched    int64           // when a source last spoke of it, likewise
 }
@@ -97,10 +98,10 @@ func newCore(cfg Config, m *metrics) *core {
 // event takes in what connection tracking says.
 func (c *core) event(e *flow.Event) {
 	t, ok := c.lanSide(e)
-	if !ok {
+	s, dir, known := c.flows.Get(t)
+	if !ok && (!known || s.takenTo == nil) { // but to our own proxy, once it said what for
 		return
 	}
-	s, dir, known := c.flows.Get(t)
 	if known && s.ID != 0 && e.ID != 0 && s.ID != e.ID {
 		if e.Kind == flow.Destroy {
 			return // of an earlier connection, which was recorded
@@ -322,9 +323,13 @@ func (c *core) carry(p *Carried) {
 	} else if dir == flow.Reply {
 		c.turn(s)
 	}
-	if s.proxied && (p.Seen.ServerName != s.seen.ServerName || p.Verdict != s.decided() || p.Encrypted != s.overTLS) {
+	elsewhere := s.takenTo != nil && *s.takenTo != p.To
+	if s.proxied && (elsewhere || p.Seen.ServerName != s.seen.ServerName || p.Verdict != s.decided() || p.Encrypted != s.overTLS) {
 		c.record(s) // one connection, several sites or ways: each is a flow of its own
 		s.base, s.parts, s.First = s.Counters, 0, c.now
+	}
+	if p.To.IsValid() {
+		s.takenTo, s.toUs = new(p.To), false
 	}
 	c.reading.drop(s)
 	s.settled, s.proxied, s.overTLS, s.touched = true, true, p.Encrypted, c.now.UnixNano()

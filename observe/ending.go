@@ -89,6 +89,9 @@ func (c *core) entry(s *running) journal.Entry {
 		Flow: s.Flow, Seen: s.seen, Destination: c.describe(s), Verdict: s.decided(),
 		Proxied: s.proxied, CarriedEncrypted: s.overTLS, Inbound: s.inbound, PortMapped: s.mapped, ByNameOnly: s.byNameOnly, Part: int(s.parts),
 	}
+	if s.takenTo != nil {
+		f.Tuple.Dst, f.Tuple.DstPort = s.takenTo.Addr().As16(), s.takenTo.Port()
+	}
 	f.Counters.Orig = less(f.Counters.Orig, s.base.Orig)
 	f.Counters.Reply = less(f.Counters.Reply, s.base.Reply)
 	if s.conv != nil {

@@ -14,6 +14,9 @@ func (s *running) far() (netip.AddrPort, bool) {
 	if s.inbound {
 		return s.Tuple.SrcAddrPort(), true
 	}
+	if s.takenTo != nil {
+		return *s.takenTo, false
+	}
 	return s.Tuple.DstAddrPort(), false
 }
 

@@ -23,7 +23,8 @@ import (
 // the hook where packets are seen. The proxy tells it when it knows what the
 // connection is. Its bytes come from connection tracking, unless Counters is set.
 type Carried struct {
-	Tuple   flow.Tuple // as the device opened it, to its original destination
+	Tuple   flow.Tuple     // as the device opened it
+	To      netip.AddrPort // where it is taken, when Tuple leads to a proxy of ours that was asked by name
 	MAC     devices.MAC
 	Seen    dissect.Result
 	Verdict policy.Verdict

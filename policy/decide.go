@@ -15,13 +15,15 @@ const (
 	ListSideDoors = "side doors" // our own table of encrypted resolvers and canary names
 	ListMode      = "mode"       // how the device is treated
 	ListRebinding = "rebinding"  // our own rule about addresses of the house
+	ListUnread    = "settings"   // the settings' rules for names that cannot be read
 )
 
 // Decide gives the verdict on q. A nil Set decides nothing.
 //
 // The order is: the house switched off; a device whose mode is off; a device that
 // is local. Then the household's rules, the device's own before the house's,
-// longer names before shorter and a path before the whole name; then side doors, by name and, for guarded devices, by
+// longer names before shorter and a path before the whole name; then the rules for
+// names that could not be read; then side doors, by name and, for guarded devices, by
 // address; then lists, allowing ones before
 // blocking ones; then rebinding. A device in watch mode gets all of this, noted
 // and not obeyed.
@@ -55,6 +57,9 @@ func (s *Set) judge(q *Query) Verdict {
 	// so that a rule which allows a name cannot open what the kernel keeps cut.
 	if q.Mode == devices.ModeLocal && !s.staysInside(q) {
 		return Verdict{Action: Block, Reason: ReasonMode, Rule: "local", List: ListMode}
+	}
+	if v, ok := s.ofHello(q); ok {
+		return v
 	}
 	if behindAnotherName(q) {
 		if v := s.ofName(q, q.Asked); vouches(q, v) {

@@ -96,6 +96,9 @@ func (e *explanation) judge() {
 	}
 	rules, lists := e.rulesOn(q.Name), e.listsOn(q.Name)
 	e.add(rules...)
+	if v, ok := e.ofHello(q); ok {
+		e.add(Step{Verdict: v, Name: q.Name})
+	}
 	e.add(e.doorsOn(q.Name)...)
 	// A list's block comes before what is said of addresses, its exception behind.
 	blocks := false

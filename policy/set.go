@@ -47,6 +47,8 @@ type Config struct {
 	// Upstreams are the resolvers that the house itself asks: their addresses are
 	// never side doors.
 	Upstreams []netip.Addr
+	// Hellos say what becomes of connections whose name cannot be read; zero is as shipped.
+	Hellos Hellos
 }
 
 // ListUse says who uses which lists: masks over the Index beside it, bit i for
@@ -74,6 +76,7 @@ type Set struct {
 	local       zones
 	exempt      zones
 	closed      map[devices.ID]bool
+	hellos      [hellos]Verdict
 }
 
 // Compile checks c and makes a Set of it.
@@ -84,6 +87,7 @@ func Compile(c Config) (*Set, error) {
 		rewriters: c.Rewriters, tags: kindTags(),
 		noData: &Answers{Records: []blocklist.Answer{{Type: "RCODE", Value: "NOERROR"}}},
 		doors:  sideDoors(), doorsAt: doorsAt(c.Upstreams), local: localZones(), exempt: zones{},
+		hellos: c.Hellos.verdicts(),
 	}
 	if s.defaultMode == devices.ModeUnset {
 		s.defaultMode = devices.ModeProtect

@@ -25,8 +25,9 @@ var noon = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 //	-- config --        rule allow|block NAME[/PATH] [device=D] [until=10m] [made=-5m]
 //	                    zone NAME · exempt NAME · doors DEVICE · default MODE · rewriters NAME… · off
 //	                    lists NAME… (that the house uses) · uses DEVICE NAME… (beside those)
+//	                    hello KIND by-address|carry|refuse
 //	-- list NAME --     a block list · -- allowlist NAME --
-//	-- queries --       LAYER NAME [device=tv] [kind=tv] [mode=protect] [addr=A] [asked=NAME] [at=10m] [type=AAAA] [name=N] [from=A] [get=TARGET] [post=TARGET] => VERDICT
+//	-- queries --       LAYER NAME [device=tv] [kind=tv] [mode=protect] [addr=A] [asked=NAME] [at=10m] [type=AAAA] [name=N] [from=A] [get=TARGET] [post=TARGET] [hello=KIND] => VERDICT
 //
 // It is noon; until, made and at count from there. A verdict is "none" or
 // "ACTION[ noted] REASON LIST: RULE".
@@ -148,6 +149,12 @@ func readConfigLine(t *testing.T, c *policy.Config, w []string) {
 		c.CloseDoors = append(c.CloseDoors, devices.ID(arg(1)))
 	case "default":
 		c.DefaultMode = mode(t, arg(1))
+	case "hello":
+		r, err := policy.ParseHelloRule(arg(2))
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Hellos[hello(t, arg(1))] = r
 	case "lists":
 		c.Lists = &policy.ListUse{House: c.Index.Mask(w[1:]...), Devices: map[devices.ID]uint64{}}
 	case "uses":
@@ -226,6 +233,8 @@ func readQuery(t *testing.T, s string) policy.Query {
 				t.Fatalf("type %q is unknown", v)
 			}
 			q.Type = kind
+		case "hello":
+			q.Hello = hello(t, v)
 		case "name":
 			q.ClientName = v
 		case "get", "post":
@@ -237,6 +246,18 @@ func readQuery(t *testing.T, s string) policy.Query {
 		}
 	}
 	return q
+}
+
+// hello reads a kind of unread hello, "_" for each blank in its words.
+func hello(t *testing.T, s string) policy.Hello {
+	t.Helper()
+	for h := policy.HelloUnfinished; h <= policy.HelloSilent; h++ {
+		if strings.ReplaceAll(h.String(), " ", "_") == s {
+			return h
+		}
+	}
+	t.Fatalf("hello %q is unknown", s)
+	return 0
 }
 
 func mode(t *testing.T, s string) devices.Mode {

@@ -59,6 +59,8 @@ type Query struct {
 	// Path is LayerHTTP's: the request's method and path class, as PathClass gives
 	// it. Rules with a path speak at that layer only.
 	Path string
+	// Hello is why a guarded connection's Name is not the client's own word.
+	Hello Hello
 
 	// Who asks, for lists that have rules for certain devices ($client, $ctag).
 	// What is unknown stays zero. Kind gives a tag too, see docs/lists.md.
@@ -105,6 +107,7 @@ const (
 	ReasonRebinding          // a public name with a private address
 	ReasonCloaking           // a CNAME behind an innocent name
 	ReasonSwitchedOff        // the household switched everything off
+	ReasonUnread             // the name could not be read; see HelloRule
 )
 
 // String is the word that JSON uses.
@@ -124,6 +127,8 @@ func (r Reason) String() string {
 		return "cloaking"
 	case ReasonSwitchedOff:
 		return "switched-off"
+	case ReasonUnread:
+		return "unread"
 	}
 	return ""
 }

@@ -152,10 +152,17 @@ func BenchmarkRequest(b *testing.B) {
 	}
 }
 
-// BenchmarkIdle reports what an idle connection holds: heap and stacks, both
-// ends of the benchmark's own side left out by measuring before and after.
+// BenchmarkIdle reports what an idle connection holds, heap and stacks: the two
+// sockets of the proxy, and the two of the benchmark's own sides.
 func BenchmarkIdle(b *testing.B) {
-	first := map[string]string{"spliced": "\x00x", "http": "GET / HTTP/1.1\r\nHost: m.example\r\n\r\n"}
+	first := map[string]string{
+		"spliced": "\x00x", "http": "GET / HTTP/1.1\r\nHost: m.example\r\n\r\n",
+		"websocket": "GET / HTTP/1.1\r\nHost: m.example\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
+	}
+	answers := map[string]string{
+		"http":      "HTTP/1.1 204 No Content\r\n\r\n", // now between two requests
+		"websocket": "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
+	}
 	for name, say := range first {
 		b.Run(name, func(b *testing.B) {
 			l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -164,7 +171,7 @@ func BenchmarkIdle(b *testing.B) {
 			}
 			defer l.Close()
 			const conns = 500
-			addr, p := benchLab(b, addrPort(l.Addr()), conns+1)
+			addr, p := benchLab(b, addrPort(l.Addr()), 2*conns+2)
 			for b.Loop() {
 				var all []net.Conn
 				before := memory()
@@ -178,13 +185,16 @@ func BenchmarkIdle(b *testing.B) {
 					if err != nil {
 						b.Fatal(err)
 					}
-					if name == "http" { // answered: now between two requests
+					if answer := answers[name]; answer != "" {
 						buf := make([]byte, 200)
 						o.Read(buf)
-						io.WriteString(o, "HTTP/1.1 204 No Content\r\n\r\n")
+						io.WriteString(o, answer)
 						c.Read(buf)
 					}
 					all = append(all, c, o)
+				}
+				for name != "websocket" && p.parking.len() < 2*conns { // until every one of them rests
+					time.Sleep(10 * time.Millisecond)
 				}
 				b.ReportMetric(float64(memory()-before)/conns, "B/conn")
 				for _, c := range all {

@@ -108,6 +108,8 @@ func why(v policy.Verdict) string {
 		return "It would lead around the household's protection."
 	case policy.ReasonRebinding, policy.ReasonCloaking:
 		return "It hides behind a name that is not its own."
+	case policy.ReasonUnread:
+		return "It does not say who it talks to, and the settings refuse that."
 	case policy.ReasonSwitchedOff:
 		return "The household has switched everything off."
 	}

@@ -10,6 +10,12 @@ import (
 // ClientHello that we collect, with its record headers.
 const maxPeek = 16 << 10
 
+// tlsRecord is the type of a record that carries a handshake (RFC 8446 §5.1).
+const tlsRecord = 22
+
+// firstPeek is what most of them need: a slow client does not hold more.
+const firstPeek = 2 << 10
+
 // speech is what a client's first bytes turn out to be.
 type speech uint8
 
@@ -35,7 +41,7 @@ func classify(b []byte) (speech, dissect.Hello) {
 		return speaksTLS, hello
 	case status == dissect.NeedMore:
 		return undetermined, hello
-	case len(b) >= 2 && b[0] == 22 && b[1] == 3: // a TLS handshake record
+	case len(b) >= 2 && b[0] == tlsRecord && b[1] == 3:
 		return speaksGarbled, hello
 	}
 	return classifyHTTP(b), hello

@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -9,6 +8,7 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -28,27 +28,37 @@ type conn struct {
 	*net.TCPConn
 	proxy    *Proxy
 	src, dst netip.AddrPort
+	wire     netip.AddrPort   // where the explicit proxy took it up; not valid on the transparent way
+	others   []netip.AddrPort // where dst's name is, too
+	explicit bool             // its requests are meant for a proxy
+	told     dnsname.Name     // what a tunnel was asked for
 	device   devices.Device
 	peeked   []byte       // to be read again, by net/http
 	out, in  atomic.Int64 // TCP payload from and to the device
 	closing  sync.Once
-	onClose  []func()
+	counted  bool // among its device's
+	aborted  atomic.Bool
+	waits    [2]atomic.Uint64 // tickets with which the device's and the origin's socket are waited for
 
 	// Of a connection that speaks HTTP; its requests are served one after another.
 	response  *response
 	witnessed int // requests
+	rest      rest
 
 	mu               sync.Mutex
 	share            *share
 	upstream, secure *http.Transport // in clear, over TLS
+	origin           *net.TCPConn    // the other side's socket, while it is spliced or rests
+	idle             *time.Timer
 }
 
 // share is what one host has of a connection: all of it, but for keep-alive
 // connections that speak HTTP with several hosts.
 type share struct {
 	name      dnsname.Name
+	dst       netip.AddrPort
 	source    flow.NameSource
-	asked     policy.Query // what verdict answers
+	asked     []policy.Query // what verdict answers: it is the first Block of them
 	verdict   policy.Verdict
 	seen      dissect.Result
 	dest      atlas.Destination
@@ -60,12 +70,16 @@ type share struct {
 func (p *Proxy) newConn(c *net.TCPConn) *conn {
 	p.metrics.open.Inc()
 	conn := &conn{TCPConn: c, proxy: p, src: addrPort(c.RemoteAddr()), dst: p.original(c)}
+	p.conns.Add(1)
 	p.live.Store(conn, struct{}{})
 	return conn
 }
 
 // Read implements net.Conn.
 func (c *conn) Read(b []byte) (int, error) {
+	if c.rest.begins {
+		return c.readRested(b)
+	}
 	if len(c.peeked) > 0 {
 		n := copy(b, c.peeked)
 		if c.peeked = c.peeked[n:]; len(c.peeked) == 0 {
@@ -86,29 +100,43 @@ func (c *conn) Write(b []byte) (int, error) {
 	return n, err
 }
 
+// Both of these are for WebSockets, which are many, idle and of small messages: 4 KiB
+// for each direction will do.
+
 // ReadFrom hides the one of TCPConn, which would not count.
 func (c *conn) ReadFrom(r io.Reader) (int64, error) {
-	return io.Copy(struct{ io.Writer }{c}, r)
+	return io.CopyBuffer(struct{ io.Writer }{c}, struct{ io.Reader }{r}, make([]byte, 4<<10))
 }
 
 // WriteTo hides the one of TCPConn, which would not yield what was peeked.
 func (c *conn) WriteTo(w io.Writer) (int64, error) {
-	return io.Copy(w, struct{ io.Reader }{c})
+	return io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{c}, make([]byte, 4<<10))
 }
 
 // Close closes the connection, tells what was carried and frees its place, once.
+// One that net/http closed because it rests between two requests is kept.
 func (c *conn) Close() error {
+	if c.rest.parked.CompareAndSwap(true, false) {
+		c.park()
+		return nil
+	}
 	err := net.ErrClosed
 	c.closing.Do(func() {
 		err = c.TCPConn.Close()
 		c.endShare()
 		c.closeTransports()
-		for _, f := range c.onClose {
-			f()
+		c.mu.Lock()
+		if c.origin != nil {
+			_ = c.origin.Close()
 		}
-		c.proxy.live.Delete(c)
-		c.proxy.metrics.open.Dec()
-		<-c.proxy.slots
+		if c.idle != nil {
+			c.idle.Stop()
+		}
+		c.mu.Unlock()
+		for i := range c.waits {
+			c.proxy.parking.forget(c.waits[i].Load())
+		}
+		c.proxy.leave(c)
 	})
 	return err
 }
@@ -126,11 +154,48 @@ func (c *conn) refuse() {
 	_ = c.Close()
 }
 
+// abort ends c from outside: whoever reads, writes or waits gets an error and
+// closes it.
+func (c *conn) abort() {
+	c.aborted.Store(true)
+	_ = c.TCPConn.Close()
+	c.mu.Lock()
+	if c.origin != nil {
+		_ = c.origin.Close()
+	}
+	c.mu.Unlock()
+	for i := range c.waits {
+		c.proxy.parking.wake(c.waits[i].Load())
+	}
+}
+
+// waitForFirst calls the function of that side which says something first, and
+// only that. With an error it calls neither.
+func (c *conn) waitForFirst(up *net.TCPConn, ofOrigin, ofDevice func()) error {
+	var first sync.Once
+	armed := make(chan struct{}) // closed when both are waited for: neither function comes before
+	once := func(f func()) func() { return func() { <-armed; first.Do(f) } }
+	err := errors.Join(c.wait(up, &c.waits[1], once(ofOrigin)), c.wait(c.TCPConn, &c.waits[0], once(ofDevice)))
+	if err != nil {
+		first.Do(func() {})
+	}
+	close(armed)
+	return err
+}
+
+// wait calls then when s has something to say, or when c is aborted.
+func (c *conn) wait(s *net.TCPConn, ticket *atomic.Uint64, then func()) error {
+	err := c.proxy.parking.wait(s, ticket, then)
+	if c.aborted.Load() {
+		c.proxy.parking.wake(ticket.Load())
+	}
+	return err
+}
+
 // carry takes c up: it peeks, asks policy, and refuses, splices or hands over to
 // net/http, which then owns c.
 func (c *conn) carry(ctx context.Context) {
 	p := c.proxy
-	c.onClose = append(c.onClose, stopFunc(context.AfterFunc(ctx, c.abort)))
 	if why := p.mayCarry(c.dst); why != "" {
 		if c.answerProbe() {
 			_ = c.Close()
@@ -142,92 +207,121 @@ func (c *conn) carry(ctx context.Context) {
 		return
 	}
 	c.device = p.deviceAt(c.src.Addr())
+	if !p.hasRoom(c) {
+		p.metrics.refused.WithLabelValues("device-cap").Inc()
+		c.refuse()
+		return
+	}
+	c.takeUp(ctx, p.cfg.SilentAfter)
+}
 
-	buf := p.peeks.Get().(*[]byte)
-	first, said, hello, err := c.peek(*buf)
-	c.peeked = bytes.Clone(first)
-	p.peeks.Put(buf) // a connection may last for hours, and needs no 16 KiB for that
+// takeUp decides by the first bytes. A client that says nothing for patience, if
+// that is set, is taken for one that waits for the server to speak first.
+func (c *conn) takeUp(ctx context.Context, patience time.Duration) {
+	first, said, hello, err := c.peek(patience)
+	c.peeked = first
 	switch {
+	case err != nil && len(first) > 0, said == speaksGarbled:
+		c.carryOpaque(ctx, policy.HelloUnfinished, c.dissect(first))
+	case err != nil && patience > 0 && isTimeout(err):
+		c.carrySilent(ctx)
 	case err != nil:
-		p.metrics.refused.WithLabelValues("unfinished").Inc()
-		c.refuse()
-	case said == speaksGarbled:
-		p.metrics.refused.WithLabelValues("garbled").Inc()
-		c.refuse()
+		c.proxy.metrics.refused.WithLabelValues("gone").Inc()
+		c.refuse() // it said nothing: there is nothing to decide
 	case said == speaksHTTP:
-		c.watch(15 * time.Minute)
-		if !p.handoff.offer(c) {
+		c.watch(webIdle)
+		if !c.proxy.handoff.offer(c) {
 			_ = c.Close()
 		}
+	case said == speaksOther:
+		kind := policy.HelloNameless
+		if c.dst.Port() == tlsPort {
+			kind = policy.HelloNotTLS
+		}
+		c.carryOpaque(ctx, kind, c.dissect(first))
 	default:
-		c.watch(p.cfg.IdleTimeout)
-		c.carryOpaque(ctx, said, hello)
+		seen, kind := hello.Result(), policy.HelloRead
+		switch {
+		case seen.TLS.ECH:
+			kind = policy.HelloHidden
+		case seen.ServerName == "":
+			kind = policy.HelloNameless
+		}
+		c.carryOpaque(ctx, kind, seen)
 	}
 }
 
-func stopFunc(stop func() bool) func() { return func() { stop() } }
+// tlsPort is where nothing but TLS is expected.
+const tlsPort = 443
 
-// abort ends c from outside: whoever reads or writes gets an error and closes it.
-func (c *conn) abort() { _ = c.TCPConn.Close() }
+// webIdle is how long a connection that speaks HTTP may be silent.
+const webIdle = 15 * time.Minute
 
 // watch aborts c when nothing moved in either direction for idle.
 func (c *conn) watch(idle time.Duration) {
 	last := c.out.Load() + c.in.Load()
-	var t *time.Timer
-	var mu sync.Mutex // t is set before the first tick reads it
-	mu.Lock()
-	defer mu.Unlock()
-	t = time.AfterFunc(idle, func() {
-		mu.Lock()
-		defer mu.Unlock()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.idle != nil {
+		c.idle.Reset(idle)
+		return
+	}
+	c.idle = time.AfterFunc(idle, func() {
 		if now := c.out.Load() + c.in.Load(); now != last {
 			last = now
-			t.Reset(idle)
+			c.mu.Lock()
+			c.idle.Reset(idle)
+			c.mu.Unlock()
 			return
 		}
 		c.proxy.metrics.refused.WithLabelValues("idle").Inc()
 		c.abort()
 	})
-	c.onClose = append(c.onClose, func() { t.Stop() })
 }
 
-// peek reads until it is known what the client speaks. An error means that the
-// client never said enough to be judged, and is not to be carried: a name that
-// dribbles in would dodge the verdict.
-func (c *conn) peek(buf []byte) (first []byte, said speech, hello dissect.Hello, err error) {
-	if err := c.SetReadDeadline(time.Now().Add(c.proxy.cfg.PeekTimeout)); err != nil {
-		return nil, 0, hello, err
+var errTooLong = errors.New("the first message is too long to be judged")
+
+// peek reads until it is known what the client speaks, at most for PeekTimeout from
+// its first byte on. An error means that the client never said enough: a name that
+// dribbles in would dodge the verdict. What was read comes with it.
+func (c *conn) peek(patience time.Duration) (first []byte, said speech, hello dissect.Hello, err error) {
+	buf := make([]byte, max(firstPeek, len(c.peeked)))
+	n := copy(buf, c.peeked)
+	if patience == 0 || n > 0 {
+		patience = c.proxy.cfg.PeekTimeout
 	}
-	n := 0
-	for n < len(buf) {
-		m, err := c.TCPConn.Read(buf[n:])
+	err = c.TCPConn.SetReadDeadline(time.Now().Add(patience))
+	for {
+		first = buf[:n]
+		if said, hello = classify(first); said != undetermined {
+			return first, said, hello, c.TCPConn.SetReadDeadline(time.Time{})
+		}
+		switch {
+		case errors.Is(err, io.EOF) && n > 0 && first[0] != tlsRecord:
+			return first, speaksOther, hello, nil // all it had to say, and it was neither
+		case err != nil:
+			return first, undetermined, hello, err
+		case n >= maxPeek:
+			return first, undetermined, hello, errTooLong
+		case n == len(buf):
+			buf = append(buf, make([]byte, n)...)
+		}
+		var m int
+		m, err = c.TCPConn.Read(buf[n:])
+		if n == 0 && m > 0 {
+			err = errors.Join(err, c.TCPConn.SetReadDeadline(time.Now().Add(c.proxy.cfg.PeekTimeout)))
+		}
 		n += m
-		if m > 0 {
-			if said, hello = classify(buf[:n]); said != undetermined {
-				return buf[:n], said, hello, c.SetReadDeadline(time.Time{})
-			}
-		}
-		if errors.Is(err, io.EOF) && n > 0 {
-			return buf[:n], speaksOther, hello, nil // all it had to say, and it was neither
-		}
-		if err != nil {
-			return nil, 0, hello, err
-		}
 	}
-	return nil, 0, hello, errors.New("the first message is too long to be judged")
 }
 
 // carryOpaque judges a connection that is TLS or unknown, and splices it.
-func (c *conn) carryOpaque(ctx context.Context, said speech, hello dissect.Hello) {
-	seen, layer := hello.Result(), policy.LayerTLS
-	if said == speaksOther {
-		seen = c.dissect(c.peeked)
-	}
+func (c *conn) carryOpaque(ctx context.Context, kind policy.Hello, seen dissect.Result) {
 	name, err := dnsname.Parse(seen.ServerName)
 	if err != nil {
 		name = ""
 	}
-	s := c.newShare(name, flow.NameFromSNI, layer, "", seen)
+	s := c.newShare(name, flow.NameFromSNI, policy.Query{Layer: policy.LayerTLS, Hello: kind}, seen)
 	c.setShare(s)
 	if s.verdict.Action == policy.Block {
 		c.out.Add(int64(len(c.peeked)))
@@ -240,12 +334,61 @@ func (c *conn) carryOpaque(ctx context.Context, said speech, hello dissect.Hello
 		c.refuse()
 		return
 	}
+	c.watch(c.proxy.cfg.IdleTimeout)
+	_ = c.TCPConn.SetReadDeadline(time.Time{})
 	c.splice(upstream)
 }
 
-// dial connects to where the client wanted to go, and to nowhere else.
+// carrySilent lets the server of a client that says nothing speak first. When it is
+// the client after all, nothing has left the house yet: it is judged as any other.
+func (c *conn) carrySilent(ctx context.Context) {
+	s := c.newShare("", flow.NameFromAddress, policy.Query{Layer: policy.LayerTLS, Hello: policy.HelloSilent}, dissect.Result{App: "unknown"})
+	if s.verdict.Action == policy.Block {
+		c.setShare(s)
+		c.refuse()
+		return
+	}
+	upstream, err := c.dial(ctx)
+	up, ok := upstream.(*net.TCPConn)
+	if err != nil || !ok {
+		c.setShare(s)
+		c.refuse()
+		return
+	}
+	c.mu.Lock()
+	c.origin = up
+	c.mu.Unlock()
+	c.watch(c.proxy.cfg.IdleTimeout)
+	_ = c.TCPConn.SetReadDeadline(time.Time{})
+	err = c.waitForFirst(up, func() {
+		c.proxy.parking.forget(c.waits[0].Load())
+		c.setShare(s)
+		c.splice(up)
+	}, func() {
+		c.proxy.parking.forget(c.waits[1].Load())
+		c.mu.Lock()
+		c.origin = nil
+		c.mu.Unlock()
+		_ = up.Close()
+		c.takeUp(ctx, 0)
+	})
+	if err != nil {
+		c.abort()
+		c.refuse()
+	}
+}
+
+// dial connects to where the client wanted to go, and to nowhere else. Who asked by
+// name has several addresses, perhaps.
 func (c *conn) dial(ctx context.Context) (net.Conn, error) {
-	return c.proxy.cfg.Dial(ctx, "tcp", c.dst.String())
+	up, err := c.proxy.cfg.Dial(ctx, "tcp", c.dst.String())
+	for _, to := range c.others {
+		if err == nil || ctx.Err() != nil {
+			break
+		}
+		up, err = c.proxy.cfg.Dial(ctx, "tcp", to.String())
+	}
+	return up, err
 }
 
 // dissect is what the passive side of the house would say of these first bytes.
@@ -256,37 +399,81 @@ func (c *conn) dissect(first []byte) dissect.Result {
 	return conv.Result()
 }
 
-func (c *conn) tuple() flow.Tuple { return flow.NewTuple(flow.TCP, c.src, c.dst) }
+// tuple is the connection as the kernel tracks it.
+func (c *conn) tuple() flow.Tuple {
+	if c.wire.IsValid() {
+		return flow.NewTuple(flow.TCP, c.src, c.wire)
+	}
+	return flow.NewTuple(flow.TCP, c.src, c.dst)
+}
 
 // newShare judges: given what the client says, may it talk to this destination?
-// Without a name of its own, the name that the device last looked up for the
-// address stands in.
-func (c *conn) newShare(name dnsname.Name, source flow.NameSource, layer policy.Layer, path string, seen dissect.Result) *share {
+// Where the name could not be read, the one that the device last looked up for the
+// address stands in; a name that hides the true one is judged beside it. q says on
+// which layer that is asked, and what else is known there.
+func (c *conn) newShare(name dnsname.Name, source flow.NameSource, q policy.Query, seen dissect.Result) *share {
 	p := c.proxy
-	if name == "" {
-		source = flow.NameFromAddress
+	names := []dnsname.Name{name}
+	if c.told != "" { // the tunnel was asked for by name: what is inside must pass, and that too
+		names = append(names, c.told)
+		if name == "" || q.Hello == policy.HelloHidden {
+			names = []dnsname.Name{c.told, name}
+			name, source = c.told, flow.NameFromHost
+			seen.ServerName, seen.NameFrom = string(name), "host"
+		}
+		switch q.Hello {
+		case policy.HelloNameless, policy.HelloHidden, policy.HelloSilent:
+			q.Hello = policy.HelloRead
+		}
+	} else if name == "" || q.Hello == policy.HelloHidden {
+		outer := name
+		name, source = "", flow.NameFromAddress
 		if p.cfg.NameOf != nil {
 			if name = p.cfg.NameOf(c.device.ID, c.dst.Addr()); name != "" {
 				source = flow.NameFromDNSDevice
 			}
 		}
+		names[0] = name
+		if outer != "" {
+			names = append(names, outer)
+		}
 	}
-	s := &share{name: name, source: source, seen: seen, start: p.cfg.Now(), out0: c.out.Load(), in0: c.in.Load()}
+	s := &share{name: name, dst: c.dst, source: source, seen: seen, start: p.cfg.Now(), out0: c.out.Load(), in0: c.in.Load()}
 	if p.cfg.Describe != nil && name != "" {
 		s.dest = p.cfg.Describe(name)
 	}
-	s.asked = policy.Query{
-		Layer: layer, Now: s.start,
-		Device: c.device.ID, Kind: c.device.Kind, Mode: c.device.Mode,
-		Name: name, Addr: c.dst.Addr(), Port: c.dst.Port(), Proto: flow.TCP,
-		Purpose: string(s.dest.Purpose), Country: s.dest.Country, Path: path,
-		ClientAddr: c.src.Addr().Unmap(), ClientName: c.device.Name,
-	}
+	q.Now, q.Proto = s.start, flow.TCP
+	q.Device, q.Kind, q.Mode = c.device.ID, c.device.Kind, c.device.Mode
+	q.Addr, q.Port = c.dst.Addr(), c.dst.Port()
+	q.Purpose, q.Country = string(s.dest.Purpose), s.dest.Country
+	q.ClientAddr, q.ClientName = c.src.Addr().Unmap(), c.device.Name
 	if len(c.device.MACs) > 0 {
-		s.asked.ClientMAC = c.device.MACs[0]
+		q.ClientMAC = c.device.MACs[0]
 	}
-	s.verdict = p.cfg.Decider.Decide(s.asked)
+	for i, n := range slices.Compact(names) {
+		if i > 0 && n == "" {
+			continue
+		}
+		if q.Name = n; i > 0 {
+			q.Hello = policy.HelloRead // that one was
+		}
+		s.asked = append(s.asked, q)
+	}
+	s.verdict = p.decide(s.asked)
 	return s
+}
+
+// decide asks about each of several names that one connection goes by: the first
+// refusal counts, else what is said of the first.
+func (p *Proxy) decide(asked []policy.Query) (v policy.Verdict) {
+	for i, q := range asked {
+		if d := p.cfg.Decider.Decide(q); i == 0 || d.Action == policy.Block {
+			if v = d; v.Action == policy.Block {
+				break
+			}
+		}
+	}
+	return v
 }
 
 // setShare begins s, and ends the share that ran until now.
@@ -303,9 +490,12 @@ func (c *conn) tell(s *share) {
 	if o := c.proxy.cfg.Observer; o != nil {
 		f := c.flow(s)
 		c.mu.Lock()
-		d := c.device
+		told := Carried{Device: c.device, Flow: f}
 		c.mu.Unlock()
-		o.Proxied(Carried{Device: d, Flow: f})
+		if c.wire.IsValid() {
+			told.To = s.dst
+		}
+		o.Proxied(told)
 	}
 }
 
@@ -335,10 +525,12 @@ func (c *conn) nowBlocked() bool {
 		c.mu.Unlock()
 		return false
 	}
-	q := s.asked
+	asked := slices.Clone(s.asked)
 	c.mu.Unlock()
-	q.Now = c.proxy.cfg.Now()
-	return c.proxy.cfg.Decider.Decide(q).Action == policy.Block
+	for i := range asked {
+		asked[i].Now = c.proxy.cfg.Now()
+	}
+	return c.proxy.decide(asked).Action == policy.Block
 }
 
 // endShare tells of the share that ran until now.

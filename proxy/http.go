@@ -61,12 +61,16 @@ func connOf(r *http.Request) *conn {
 	return c
 }
 
+// headerTimeout is how long a request's head may take.
+const headerTimeout = 10 * time.Second
+
 func (p *Proxy) newHTTPServer() *http.Server {
 	return &http.Server{
 		Handler: http.HandlerFunc(p.serveHTTP),
 		// Long polls and streams have no end: only what comes before a request is timed.
-		ReadHeaderTimeout:            10 * time.Second,
-		IdleTimeout:                  60 * time.Second,
+		ReadHeaderTimeout:            headerTimeout,
+		IdleTimeout:                  60 * time.Second, // but see rest
+		ConnState:                    rests,
 		MaxHeaderBytes:               64 << 10,
 		DisableGeneralOptionsHandler: true,
 		ErrorLog:                     slog.NewLogLogger(p.log.Handler(), slog.LevelDebug),
@@ -101,7 +105,11 @@ func (p *Proxy) newGoproxy() *goproxy.ProxyHttpServer {
 
 func (p *Proxy) serveHTTP(w http.ResponseWriter, r *http.Request) {
 	c := connOf(r)
-	if r.Method == http.MethodConnect || r.URL.IsAbs() {
+	if c.explicit {
+		if !p.serveExplicit(w, r) {
+			return
+		}
+	} else if r.Method == http.MethodConnect || r.URL.IsAbs() {
 		// The client believes that it talks to a proxy of its own choice. Serving
 		// it would make us an open one.
 		p.metrics.refused.WithLabelValues("forward").Inc()
@@ -109,7 +117,7 @@ func (p *Proxy) serveHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "this is no proxy for you", http.StatusBadRequest)
 		return
 	}
-	c.response = &response{ResponseWriter: w, control: http.NewResponseController(w), buffers: &p.peeks}
+	c.response = &response{ResponseWriter: w, control: http.NewResponseController(w), buffers: &p.copies}
 	defer func() {
 		if hijacked := c.response.hijacked; hijacked != nil {
 			_ = hijacked.Close() // goproxy leaves it open
@@ -128,7 +136,11 @@ func (p *Proxy) judgeRequest(r *http.Request, ctx *goproxy.ProxyCtx) (*http.Requ
 		return r, goproxy.NewResponse(r, goproxy.ContentTypeText, http.StatusBadRequest, err.Error()+"\n")
 	}
 	c.choicesNow()
-	s := c.newShare(name, flow.NameFromHost, policy.LayerHTTP, policy.PathClass(r.Method, r.RequestURI), dissect.Result{})
+	q := policy.Query{Layer: policy.LayerHTTP, Path: policy.PathClass(r.Method, r.RequestURI)}
+	if c.dst.Port() == tlsPort {
+		q.Hello = policy.HelloNotTLS
+	}
+	s := c.newShare(name, flow.NameFromHost, q, dissect.Result{})
 	if s.verdict.Action == policy.Block {
 		c.witness(r, s)
 		return r, p.page.respond(r, c.device, c.shareFor(r, s))
@@ -139,7 +151,7 @@ func (p *Proxy) judgeRequest(r *http.Request, ctx *goproxy.ProxyCtx) (*http.Requ
 	}
 	c.witness(r, s)
 	x.harmless = s.seen.Harmless
-	x.couldEncrypt = !x.harmless && c.couldGoOverTLS(r, x.server, s.asked)
+	x.couldEncrypt = !x.harmless && c.couldGoOverTLS(r, x.server, s.asked[0])
 	s.overTLS = x.couldEncrypt && p.servers.ready(x.server, s.start)
 	x.share = c.shareFor(r, s)
 	if _, ok := r.Header["User-Agent"]; !ok {
@@ -181,7 +193,7 @@ func (c *conn) shareFor(r *http.Request, s *share) *share {
 	c.mu.Lock()
 	running := c.share
 	c.mu.Unlock()
-	if running != nil && running.name == s.name && running.verdict == s.verdict && running.overTLS == s.overTLS {
+	if running != nil && running.name == s.name && running.dst == s.dst && running.verdict == s.verdict && running.overTLS == s.overTLS {
 		before := c.goOn(running, s)
 		c.overhear(r, running, before)
 		return running
@@ -253,7 +265,7 @@ func (c *conn) answer(resp *http.Response, x exchange, encrypted bool) *http.Res
 // Host fields say.
 func (c *conn) inTheClear() *http.Transport {
 	return c.transport(&c.upstream, func(t *http.Transport) {
-		t.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) { return c.dial(ctx) }
+		t.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) { return c.dialOrigin(ctx) }
 	})
 }
 

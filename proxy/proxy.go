@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -40,6 +41,9 @@ type Decider interface {
 type Carried struct {
 	Device devices.Device
 	Flow   journal.Flow // with Proxied set
+	// To is where the explicit proxy takes it: Flow's Tuple is then the connection
+	// to the proxy itself, by which the kernel counts. Not valid on the transparent way.
+	To netip.AddrPort
 }
 
 // Observer is handed every Carried as soon as it is judged, before anything is
@@ -62,18 +66,25 @@ type Config struct {
 	// is every address of both families, where TPROXY looks unless its rule names one.
 	Listen            []netip.Addr
 	HTTPPort, TLSPort uint16
-	Transparent       bool          // listen with IP_TRANSPARENT; needs CAP_NET_ADMIN
-	MarkOurs          uint32        // SO_MARK of every socket that we open; 0 is none
-	MaxConns          int           // carried at once; 0 is 1024
-	PeekTimeout       time.Duration // for a ClientHello; 0 is 5 s
-	IdleTimeout       time.Duration // of a spliced connection; 0 is 2 h, as long as a NAT remembers
-	Devices           Devices
-	Resolve           func(addr netip.Addr) (devices.Device, bool) // asked for a client that Devices does not know; may be nil
-	Decider           Decider
-	Describe          func(name dnsname.Name) atlas.Destination             // may be nil
-	NameOf            func(device devices.ID, addr netip.Addr) dnsname.Name // what the device last looked up for an address; may be nil
-	Observer          Observer                                              // may be nil
-	Recorder          Recorder                                              // nil where the Observer records
+	// ExplicitPort is where devices that are told to use a proxy find it, at each of
+	// Listen; 0 is none. Then LookUp must be set: it gives the addresses of a name as a
+	// client would get them, an error where it would get none.
+	ExplicitPort uint16
+	LookUp       func(ctx context.Context, client netip.Addr, name dnsname.Name) ([]netip.Addr, error)
+	FurtherPorts func() []uint16 // that it may be asked for beside 80 and 443; may be nil
+	Transparent  bool            // listen with IP_TRANSPARENT; needs CAP_NET_ADMIN
+	MarkOurs     uint32          // SO_MARK of every socket that we open; 0 is none
+	MaxConns     int             // carried at once; 0 is 1024. One device may have half of them
+	PeekTimeout  time.Duration   // for a ClientHello from its first byte on; 0 is 5 s
+	SilentAfter  time.Duration   // a client that said nothing waits for the server to speak; 0 is 500 ms
+	IdleTimeout  time.Duration   // of a spliced connection; 0 is 2 h, as long as a NAT remembers
+	Devices      Devices
+	Resolve      func(addr netip.Addr) (devices.Device, bool) // asked for a client that Devices does not know; may be nil
+	Decider      Decider
+	Describe     func(name dnsname.Name) atlas.Destination             // may be nil
+	NameOf       func(device devices.ID, addr netip.Addr) dnsname.Name // what the device last looked up for an address; may be nil
+	Observer     Observer                                              // may be nil
+	Recorder     Recorder                                              // nil where the Observer records
 	// Own reports whether an address is the router's. nil asks the kernel which
 	// addresses the interfaces have.
 	Own func(addr netip.Addr) bool
@@ -112,8 +123,14 @@ type Proxy struct {
 	http    *http.Server
 	handoff *handoff
 	own     atomic.Pointer[ownAddrs]
-	live    sync.Map  // of *conn: what is carried now
-	peeks   sync.Pool // of *[]byte, maxPeek long
+	live    sync.Map // of *conn: what is carried now
+	conns   sync.WaitGroup
+	copies  sync.Pool // of *[]byte, to copy bodies
+	parking *parking
+	ctx     context.Context // of Run, for what net/http's goroutines leave to us
+
+	mu   sync.Mutex // guards held
+	held map[devices.ID]int
 
 	servers  *servers
 	tallies  tallies
@@ -129,6 +146,8 @@ func New(cfg Config) (*Proxy, error) {
 		return nil, errors.New("proxy: Decider is needed")
 	case cfg.HTTPPort == 0 && cfg.TLSPort == 0:
 		return nil, errors.New("proxy: a port to listen at is needed")
+	case cfg.ExplicitPort != 0 && cfg.LookUp == nil:
+		return nil, errors.New("proxy: LookUp is needed by the explicit proxy")
 	case cfg.HTTPPort == cfg.TLSPort:
 		return nil, fmt.Errorf("proxy: HTTP and TLS need two different ports, both are %d", cfg.HTTPPort)
 	}
@@ -137,6 +156,7 @@ func New(cfg Config) (*Proxy, error) {
 	}
 	cfg.MaxConns = orElse(cfg.MaxConns, 1024)
 	cfg.PeekTimeout = orElse(cfg.PeekTimeout, 5*time.Second)
+	cfg.SilentAfter = orElse(cfg.SilentAfter, 500*time.Millisecond)
 	cfg.IdleTimeout = orElse(cfg.IdleTimeout, 2*time.Hour)
 	cfg.HouseName = orElse(cfg.HouseName, "Netcurtain")
 	if cfg.Now == nil {
@@ -171,10 +191,10 @@ func New(cfg Config) (*Proxy, error) {
 		slots:   make(chan struct{}, cfg.MaxConns),
 		token:   "netcurtain-probe-" + rand.Text() + "\n",
 		page:    page,
-
+		held:    map[devices.ID]int{},
 		servers: newServers(), tallies: tallies{all: map[devices.ID]*tally{}}, tracking: readTrackingHeaders(),
 	}
-	p.peeks.New = func() any { b := make([]byte, maxPeek); return &b }
+	p.copies.New = func() any { b := make([]byte, 16<<10); return &b }
 	p.goproxy = p.newGoproxy()
 	return p, nil
 }
@@ -190,7 +210,7 @@ func orElse[T comparable](v, otherwise T) T {
 // Run listens and carries until ctx is cancelled, then closes its listeners and
 // every connection it carries, and returns nil.
 func (p *Proxy) Run(ctx context.Context) error {
-	var listeners []net.Listener
+	var listeners, explicit []net.Listener
 	defer func() {
 		for _, l := range listeners {
 			l.Close()
@@ -205,12 +225,32 @@ func (p *Proxy) Run(ctx context.Context) error {
 		}
 		listeners = append(listeners, l)
 	}
+	if p.cfg.ExplicitPort != 0 {
+		for _, a := range p.cfg.Listen {
+			var lc net.ListenConfig
+			lc.SetMultipathTCP(false)
+			l, err := lc.Listen(ctx, family(a), netip.AddrPortFrom(a, p.cfg.ExplicitPort).String())
+			if err != nil {
+				return fmt.Errorf("listening for devices that use a proxy: %w", err)
+			}
+			listeners, explicit = append(listeners, l), append(explicit, l)
+		}
+	}
 	p.handoff = newHandoff(listeners[0].Addr())
 	p.http = p.newHTTPServer()
+	var err error
+	if p.parking, err = newParking(); err != nil {
+		return err
+	}
 
 	g, ctx := errgroup.WithContext(ctx)
+	p.ctx = ctx
 	for _, l := range listeners {
-		g.Go(func() error { return p.accept(ctx, l) })
+		take := func(c *conn) { c.carry(ctx) }
+		if slices.Contains(explicit, l) {
+			take = (*conn).acceptExplicit
+		}
+		g.Go(func() error { return p.accept(ctx, l, take) })
 	}
 	for range maxAsking {
 		g.Go(func() error { return p.askServers(ctx) })
@@ -221,6 +261,7 @@ func (p *Proxy) Run(ctx context.Context) error {
 		}
 		return nil
 	})
+	g.Go(func() error { return p.parking.run(ctx, p.parking.wake) })
 	g.Go(func() error {
 		<-ctx.Done()
 		for _, l := range listeners {
@@ -229,7 +270,10 @@ func (p *Proxy) Run(ctx context.Context) error {
 		return p.http.Close()
 	})
 	p.log.Info("carrying guarded connections", "http_port", p.cfg.HTTPPort, "tls_port", p.cfg.TLSPort)
-	return g.Wait()
+	err = g.Wait()
+	p.live.Range(func(c, _ any) bool { c.(*conn).abort(); return true })
+	p.conns.Wait()
+	return err
 }
 
 func family(a netip.Addr) string {
@@ -251,11 +295,8 @@ func (p *Proxy) endpoints() []netip.AddrPort {
 	return out
 }
 
-// accept hands each connection of l to a goroutine of its own. It returns when
-// all of them are done.
-func (p *Proxy) accept(ctx context.Context, l net.Listener) error {
-	var carrying sync.WaitGroup
-	defer carrying.Wait()
+// accept has each connection of l taken up in a goroutine of its own until ctx ends.
+func (p *Proxy) accept(ctx context.Context, l net.Listener, take func(*conn)) error {
 	for {
 		c, err := l.Accept()
 		switch {
@@ -274,20 +315,78 @@ func (p *Proxy) accept(ctx context.Context, l net.Listener) error {
 			}
 			continue
 		}
-		select {
-		case p.slots <- struct{}{}:
-		default:
+		if !p.takeSlot() {
 			p.metrics.refused.WithLabelValues("cap").Inc()
 			reset(c.(*net.TCPConn))
 			continue
 		}
-		conn := p.newConn(c.(*net.TCPConn))
-		carrying.Go(func() {
-			stop := context.AfterFunc(ctx, func() { conn.TCPConn.Close() })
-			defer stop()
-			conn.carry(ctx)
-		})
+		go take(p.newConn(c.(*net.TCPConn)))
 	}
+}
+
+// The rule at the cap: who rests between two HTTP requests makes room, for clients
+// must bear that anyway; where nobody rests, the new connection is reset. Our own
+// probe fails then, too, and while that lasts the kernel leaves new connections alone:
+// they pass by us, seen as those of unguarded devices are.
+
+// takeSlot takes one of all places.
+func (p *Proxy) takeSlot() bool {
+	for {
+		select {
+		case p.slots <- struct{}{}:
+			return true
+		default:
+			if !p.makeRoom(func(*conn) bool { return true }) {
+				return false
+			}
+		}
+	}
+}
+
+// hasRoom reports whether c's device has room for it. No device may have more than
+// half of all places: the others' web must not depend on how it behaves.
+func (p *Proxy) hasRoom(c *conn) bool {
+	for {
+		p.mu.Lock()
+		if p.held[c.device.ID] < max(p.cfg.MaxConns/2, 1) {
+			p.held[c.device.ID]++
+			c.counted = true
+			p.mu.Unlock()
+			return true
+		}
+		p.mu.Unlock()
+		if !p.makeRoom(func(other *conn) bool { return other.device.ID == c.device.ID }) {
+			return false
+		}
+	}
+}
+
+// makeRoom ends a connection that rests, among those that will do.
+func (p *Proxy) makeRoom(willDo func(*conn) bool) (made bool) {
+	p.live.Range(func(key, _ any) bool {
+		c := key.(*conn)
+		made = c.rest.now.Load() && willDo(c) && c.proxy.parking.forget(c.waits[0].Load())
+		if made {
+			_ = c.Close()
+		}
+		return !made
+	})
+	return made
+}
+
+// leave gives c's place back.
+func (p *Proxy) leave(c *conn) {
+	if c.counted {
+		p.mu.Lock()
+		if p.held[c.device.ID]--; p.held[c.device.ID] == 0 {
+			delete(p.held, c.device.ID)
+		}
+		p.mu.Unlock()
+	}
+	p.live.Delete(c)
+	p.metrics.open.Dec()
+	<-p.slots
+	p.conns.Done()
 }
 
 // Reconsider asks policy again about everything that is carried and ends what it
@@ -295,7 +394,8 @@ func (p *Proxy) accept(ctx context.Context, l net.Listener) error {
 func (p *Proxy) Reconsider() {
 	p.live.Range(func(key, _ any) bool {
 		if c := key.(*conn); c.nowBlocked() {
-			reset(c.TCPConn) // whoever carries it finds it closed, and closes the rest
+			_ = c.SetLinger(0)
+			c.abort() // whoever carries it finds it closed, and closes the rest
 			p.metrics.refused.WithLabelValues("reconsidered").Inc()
 		}
 		return true

@@ -23,6 +23,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -40,9 +41,12 @@ type deciderFunc func(policy.Query) policy.Verdict
 
 func (f deciderFunc) Decide(q policy.Query) policy.Verdict { return f(q) }
 
-// blocking blocks the given names and all below.
+// blocking blocks the given names and all below, and hellos that never end.
 func blocking(names ...dnsname.Name) deciderFunc {
 	return func(q policy.Query) policy.Verdict {
+		if q.Hello == policy.HelloUnfinished {
+			return policy.Verdict{Action: policy.Block, Reason: policy.ReasonUnread, Rule: "unfinished hello: refuse"}
+		}
 		for _, n := range names {
 			if q.Name.IsAtOrBelow(n) && q.Name != "" {
 				return policy.Verdict{Action: policy.Block, Reason: policy.ReasonList, Rule: "||" + string(n) + "^", List: "starter"}
@@ -154,6 +158,9 @@ func newLab(t *testing.T, change func(*Config)) *lab {
 			t.Fatalf("the proxy does not answer: %v", p.Probe(t.Context()))
 		}
 		time.Sleep(5 * time.Millisecond)
+	}
+	for len(p.slots) > 0 { // the probe's own
+		time.Sleep(time.Millisecond)
 	}
 	return l
 }
@@ -382,9 +389,14 @@ func TestHelloInPieces(t *testing.T) {
 // clientHello is what Go's own client sends first.
 func clientHello(t *testing.T, name string) []byte {
 	t.Helper()
+	return firstFlight(t, &tls.Config{ServerName: name, InsecureSkipVerify: true})
+}
+
+func firstFlight(t *testing.T, conf *tls.Config) []byte {
+	t.Helper()
 	a, b := net.Pipe()
 	defer b.Close()
-	go tls.Client(a, &tls.Config{ServerName: name, InsecureSkipVerify: true}).Handshake()
+	go tls.Client(a, conf).Handshake()
 	buf := make([]byte, 8192)
 	n, err := io.ReadAtLeast(b, buf, 5)
 	if err != nil {
@@ -674,7 +686,7 @@ func TestUnfinishedIsNotCarried(t *testing.T) {
 	hello := clientHello(t, "a.tracker.example")
 	long := append([]byte{22, 3, 1, 0x40, 0, 1, 0, 0x60, 0, 3, 3}, make([]byte, 20<<10)...)
 	for name, b := range map[string][]byte{
-		"half a hello": hello[:700], "half a line": []byte("GET / HT"), "nothing": nil, "endless hello": long,
+		"half a hello": hello[:700], "half a line": []byte("GET / HT"), "endless hello": long,
 		"endless line": append([]byte("GET /"), bytes.Repeat([]byte("x"), 80<<10)...),
 	} {
 		c := l.dial(origin)
@@ -701,7 +713,10 @@ func TestDeadOriginIsSaidSo(t *testing.T) {
 
 func TestCapRefusesAndProbeSaysSo(t *testing.T) {
 	origin := listen(t, func(c net.Conn) { io.Copy(c, c) })
-	l := newLab(t, func(c *Config) { c.MaxConns = 2 })
+	l := newLab(t, func(c *Config) {
+		c.MaxConns = 2
+		c.Devices = devicesFunc(func(a netip.Addr) (devices.Device, bool) { return devices.Device{ID: devices.ID(a.String())}, true })
+	})
 	a, b := l.dial(origin), l.dial(origin)
 	for _, c := range []net.Conn{a, b} {
 		io.WriteString(c, "\x00hold")
@@ -717,6 +732,61 @@ func TestCapRefusesAndProbeSaysSo(t *testing.T) {
 			t.Fatal("the place is not given back")
 		}
 		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+// One device never takes the places of all.
+func TestADeviceHasHalfOfThePlaces(t *testing.T) {
+	origin := listen(t, func(c net.Conn) { io.Copy(c, c) })
+	var modest atomic.Bool
+	l := newLab(t, func(c *Config) {
+		c.MaxConns = 8
+		c.Devices = devicesFunc(func(netip.Addr) (devices.Device, bool) {
+			if modest.Load() {
+				return devices.Device{ID: "modest"}, true
+			}
+			return devices.Device{ID: "greedy"}, true
+		})
+	})
+	echoes := func() bool {
+		c := l.dial(origin)
+		io.WriteString(c, "\x00hold")
+		_, err := io.ReadFull(c, make([]byte, 5))
+		return err == nil
+	}
+	for i := range 6 {
+		if got, want := echoes(), i < 4; got != want {
+			t.Errorf("the greedy device's connection %d: carried %v, want %v", i, got, want)
+		}
+	}
+	modest.Store(true)
+	if !echoes() {
+		t.Error("another device finds no place")
+	}
+	if err := l.Probe(t.Context()); err != nil {
+		t.Errorf("the proxy says that it is full: %v", err)
+	}
+}
+
+// Who rests between two requests makes room for who has something to say.
+func TestRestingConnectionsMakeRoom(t *testing.T) {
+	origin := serve(t, func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "x") })
+	l := newLab(t, func(c *Config) { c.MaxConns = 4 })
+	first, second := l.client(origin), l.client(origin)
+	get(t, first, "http://fine.example/")
+	get(t, second, "http://fine.example/")
+	deadline := time.Now().Add(20 * time.Second)
+	for l.parking.len() < 4 { // both sides of both
+		if time.Now().After(deadline) {
+			t.Fatalf("%d sockets rest, want 4", l.parking.len())
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	if _, body := get(t, l.client(origin), "http://fine.example/"); body != "x" {
+		t.Errorf("a third connection: %q", body)
+	}
+	if n := l.parking.len(); n != 2 {
+		t.Errorf("%d sockets rest, want those of one connection", n)
 	}
 }
 

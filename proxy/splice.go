@@ -11,9 +11,28 @@ import (
 // burst is how many bytes are moved before the counters are brought up to date.
 const burst = 4 << 20
 
-// splice joins c and upstream until both directions have ended, beginning
-// with what was peeked. Between two TCP sockets the kernel moves the bytes itself
-// (splice(2)): nothing here may wrap them.
+// linger is how long a silent direction keeps its goroutine, and a silent HTTP
+// connection net/http's, before it is only waited for.
+const linger = 2 * time.Second
+
+// joined is c and its upstream while the kernel moves bytes between them itself
+// (splice(2)): nothing here may wrap the two sockets. Each direction has a goroutine
+// while it moves, and none while it is silent.
+type joined struct {
+	*conn
+	up   *net.TCPConn
+	open atomic.Int32 // directions that have not ended
+}
+
+// direction is one of a joined connection's two.
+type direction struct {
+	to, from *net.TCPConn
+	moved    *atomic.Int64
+	ticket   *atomic.Uint64
+}
+
+// splice joins c and upstream until both directions have ended, beginning with what
+// was peeked. It does not wait for that.
 func (c *conn) splice(upstream net.Conn) {
 	up, ok := upstream.(*net.TCPConn)
 	if !ok {
@@ -21,55 +40,67 @@ func (c *conn) splice(upstream net.Conn) {
 		c.refuse()
 		return
 	}
-	back := make(chan error, 1)
-	go func() { back <- c.pump(c.TCPConn, up, &c.in) }()
+	j := &joined{conn: c, up: up}
+	j.open.Store(2)
+	c.mu.Lock()
+	c.origin = up
+	c.mu.Unlock()
 	n, err := up.Write(c.peeked)
 	c.peeked = nil
 	c.out.Add(int64(n))
-	if err == nil {
-		err = c.pump(up, c.TCPConn, &c.out)
-	}
 	if err != nil {
-		// One side broke: the other learns it, and the way back ends too.
-		_ = up.SetLinger(0)
-		_ = up.Close()
-		_ = c.SetLinger(0)
-		c.abort()
+		j.broke()
 	}
-	if e := <-back; e != nil && err == nil {
-		_ = c.SetLinger(0)
-		_ = up.SetLinger(0)
-	}
-	_ = up.Close()
-	_ = c.Close()
+	j.pause(direction{c.TCPConn, up, &c.in, &c.waits[1]})
+	j.pause(direction{up, c.TCPConn, &c.out, &c.waits[0]})
 }
 
-// pump moves bytes from src to dst until src ends, then ends dst's writing side.
-// It wakes up now and then to count, so that watch sees what moved.
-func (c *conn) pump(dst, src *net.TCPConn, count *atomic.Int64) error {
-	tick := max(c.proxy.cfg.IdleTimeout/4, 10*time.Millisecond)
+// pause waits for d's sender to say more, and then pumps.
+func (j *joined) pause(d direction) {
+	if j.wait(d.from, d.ticket, func() { j.pump(d) }) != nil {
+		j.broke()
+		j.ended()
+	}
+}
+
+// pump moves bytes until d's sender is silent for a while, or ends.
+func (j *joined) pump(d direction) {
 	for {
-		if err := src.SetReadDeadline(time.Now().Add(tick)); err != nil {
-			return c.broken(dst, src, err)
+		err := d.from.SetReadDeadline(time.Now().Add(linger))
+		var n int64
+		if err == nil {
+			n, err = io.CopyN(d.to, d.from, burst)
+			d.moved.Add(n)
 		}
-		n, err := io.CopyN(dst, src, burst)
-		count.Add(n)
 		switch {
-		case err == nil, isTimeout(err):
+		case err == nil, isTimeout(err) && n > 0:
+		case isTimeout(err):
+			j.pause(d)
+			return
 		case errors.Is(err, io.EOF):
-			return dst.CloseWrite()
+			if d.to.CloseWrite() != nil {
+				j.broke()
+			}
+			j.ended()
+			return
 		default:
-			return c.broken(dst, src, err)
+			j.broke()
+			j.ended()
+			return
 		}
 	}
 }
 
-// broken ends both sockets after an error in one direction, so that the other
-// direction ends as well.
-func (c *conn) broken(dst, src *net.TCPConn, err error) error {
-	_ = dst.SetLinger(0)
-	_ = dst.Close()
-	_ = src.SetLinger(0)
-	_ = src.Close()
-	return err
+// broke ends both sockets after an error, so that the other direction ends as well.
+func (j *joined) broke() {
+	_ = j.up.SetLinger(0)
+	_ = j.SetLinger(0)
+	j.abort()
+}
+
+// ended closes both sockets when no direction is left.
+func (j *joined) ended() {
+	if j.open.Add(-1) == 0 {
+		_ = j.Close()
+	}
 }

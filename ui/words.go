@@ -285,6 +285,8 @@ func reasonWord(reason, rule, list string) string {
 		return withRule("a tracker behind an innocent name", rule)
 	case "switched-off":
 		return "everything is switched off"
+	case "unread":
+		return withRule("its name could not be read", rule)
 	}
 	return withRule("", rule)
 }

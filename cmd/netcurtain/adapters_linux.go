@@ -42,13 +42,14 @@ func (c carried) Proxied(x proxy.Carried) {
 		mac = x.Device.MACs[0]
 	}
 	c.observer.Proxied(observe.Carried{
-		Tuple: x.Flow.Tuple, MAC: mac, Seen: x.Flow.Seen, Verdict: x.Flow.Verdict, Encrypted: x.Flow.CarriedEncrypted,
+		Tuple: x.Flow.Tuple, To: x.To, MAC: mac, Seen: x.Flow.Seen, Verdict: x.Flow.Verdict, Encrypted: x.Flow.CarriedEncrypted,
 	})
 }
 
-func newProxy(d *daemon, s *configs.Settings) (*proxy.Proxy, error) {
+func newProxy(d *daemon, s *configs.Settings, lookUp func(context.Context, netip.Addr, dnsname.Name) ([]netip.Addr, error)) (*proxy.Proxy, error) {
 	return proxy.New(proxy.Config{
-		HTTPPort: s.Proxy.HTTPPort, TLSPort: s.Proxy.TLSPort, Transparent: true, MarkOurs: s.House.MarkOurs, MaxConns: s.Proxy.MaxConnections,
+		HTTPPort: s.Proxy.HTTPPort, TLSPort: s.Proxy.TLSPort, Transparent: true, MarkOurs: s.House.MarkOurs, MaxConns: proxyRoom(s.Proxy.MaxConnections),
+		ExplicitPort: s.Proxy.ExplicitPort, LookUp: lookUp, FurtherPorts: func() []uint16 { return d.settings.Load().Proxy.Ports },
 		Devices: d.registry, Resolve: d.resolve, Decider: d.engine,
 		Describe:  func(n dnsname.Name) atlas.Destination { x, _ := d.atlas.Lookup(n); return x },
 		NameOf:    d.nameOf,

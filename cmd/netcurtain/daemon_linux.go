@@ -310,7 +310,7 @@ func (d *daemon) furnish(ctx context.Context) (r rooms, err error) {
 	if r.dns, err = d.dns(); err != nil {
 		return r, err
 	}
-	if r.carrier, err = d.proxy(); err != nil {
+	if r.carrier, err = d.proxy(r.dns); err != nil {
 		return r, err
 	}
 	d.carrier = r.carrier

@@ -79,9 +79,10 @@ func (d *daemon) desired(now time.Time) enforce.Desired {
 	s := d.settings.Load()
 	want := enforce.Desired{
 		LAN: s.House.LAN, NFLOGGroup: s.House.NFLOGGroup, InterceptDNS: s.DNS.Intercept,
-		Ports: enforce.Ports{DNS: s.DNS.Port, DNSRedirect: s.DNS.RedirectPort, HTTPProxy: s.Proxy.HTTPPort, TLSProxy: s.Proxy.TLSPort},
-		Marks: marks(s),
-		Doors: d.engine.ClosedAddresses(now), Exempt: d.exempt(s),
+		Ports:  enforce.Ports{DNS: s.DNS.Port, DNSRedirect: s.DNS.RedirectPort, HTTPProxy: s.Proxy.HTTPPort, TLSProxy: s.Proxy.TLSPort, Explicit: explicitPort(s)},
+		Handed: s.Proxy.Ports,
+		Marks:  marks(s),
+		Doors:  d.engine.ClosedAddresses(now), Exempt: d.exempt(s),
 	}
 	for _, dev := range d.registry.All(now) {
 		switch dev.Mode {
@@ -100,6 +101,14 @@ func (d *daemon) desired(now time.Time) enforce.Desired {
 
 func marks(s *configs.Settings) enforce.Marks {
 	return enforce.Marks{Deliver: s.House.MarkDeliver, Ours: s.House.MarkOurs, Table: s.House.Table}
+}
+
+// explicitPort is that of the proxy which is asked by name; 0 while none runs.
+func explicitPort(s *configs.Settings) uint16 {
+	if !s.Proxy.Enabled {
+		return 0
+	}
+	return s.Proxy.ExplicitPort
 }
 
 // pulse keeps the kernel bringing traffic to services for as long as a real

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -135,6 +136,32 @@ func spaceOf(path string) (free int64, inMemory bool) {
 		return 1 << 40, false // whoever writes there will be told what is wrong
 	}
 	return int64(s.Bavail) * int64(s.Bsize), int64(s.Type) == unix.TMPFS_MAGIC || int64(s.Type) == unix.RAMFS_MAGIC
+}
+
+// proxyRoom is how many connections the proxy may carry at once: what the settings
+// say, else one for each 256 kB of memory, from 256 to 8192. That is some five times
+// what one costs while it speaks HTTP, and twenty times what it costs at rest. Each
+// needs two descriptors, and more while it moves bytes; whatever the settings say, a
+// thousand are left for that, for look-ups, pages and databases.
+func proxyRoom(chosen int) int {
+	var total int64
+	if f, err := os.Open("/proc/meminfo"); err == nil {
+		total, _ = readMemInfo(f)
+		_ = f.Close()
+	}
+	var files syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files); err != nil {
+		files.Cur = 1024
+	}
+	return connections(chosen, total, files.Cur)
+}
+
+func connections(chosen int, memory int64, descriptors uint64) int {
+	if chosen == 0 {
+		chosen = int(min(max(memory/(256<<10), 256), 8192))
+	}
+	n := int(min(descriptors, 1<<20))
+	return min(chosen, max(n/4, (n-1000)/2))
 }
 
 // readMemInfo reads total and available memory in bytes (proc_meminfo(5)); 0 when not told.

@@ -58,3 +58,26 @@ func TestReadMemInfo(t *testing.T) {
 		}
 	}
 }
+
+func TestProxyRoom(t *testing.T) {
+	for _, c := range []struct {
+		why         string
+		chosen      int
+		memory      int64
+		descriptors uint64
+		want        int
+	}{
+		{"a small router", 0, 128 << 20, 4096, 512},
+		{"a larger one", 0, 512 << 20, 65536, 2048},
+		{"a server", 0, 16 << 30, 1 << 20, 8192},
+		{"memory that nobody tells", 0, 0, 65536, 256},
+		{"few descriptors", 0, 512 << 20, 1024, 256},
+		{"the administrator's word", 5000, 128 << 20, 65536, 5000},
+		{"more than there are descriptors for", 100000, 16 << 30, 4096, 1548},
+		{"no limit", 0, 16 << 30, 1<<64 - 1, 8192},
+	} {
+		if got := connections(c.chosen, c.memory, c.descriptors); got != c.want {
+			t.Errorf("%s: %d, want %d", c.why, got, c.want)
+		}
+	}
+}

@@ -84,12 +84,12 @@ func (d *daemon) resolve(a netip.Addr) (devices.Device, bool) {
 	return d.registry.ByAddr(a)
 }
 
-func (d *daemon) proxy() (*proxy.Proxy, error) {
+func (d *daemon) proxy(names *dnsfilter.Server) (*proxy.Proxy, error) {
 	s := d.settings.Load()
 	if !s.Proxy.Enabled {
 		return nil, nil
 	}
-	return newProxy(d, s)
+	return newProxy(d, s, names.LookUp)
 }
 
 func (d *daemon) lists(ctx context.Context) (*lists.Lists, error) {
@@ -127,6 +127,7 @@ func (d *daemon) recompile(ctx context.Context) error {
 	set, err := policy.Compile(policy.Config{
 		Off: !d.on.Load(), Rules: rules, Index: index, Lists: listUse(all, index), Rewriters: rewriters(all, index), Hits: d.counts.of(index),
 		LocalZones: s.DNS.LocalZones, RebindingExempt: s.DNS.Rebinding, Upstreams: d.asks,
+		Hellos: s.Proxy.Hellos,
 	})
 	if err != nil {
 		return err

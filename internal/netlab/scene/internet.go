@@ -136,11 +136,11 @@ func (in *Internet) listen(ctx context.Context, g *errgroup.Group) error {
 	if err := ServeDNS(ctx, g, dns.HandlerFunc(in.answer)); err != nil {
 		return err
 	}
-	conf := &tls.Config{GetCertificate: in.certificate, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}}
+	conf := &tls.Config{GetCertificate: in.certificate, MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"}}
 	for _, s := range []struct {
 		port string
 		tls  *tls.Config
-	}{{"80", nil}, {"443", conf}} {
+	}{{"80", nil}, {"443", conf}, {"8443", conf}} {
 		l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", ":"+s.port)
 		if err != nil {
 			return err
@@ -148,17 +148,19 @@ func (in *Internet) listen(ctx context.Context, g *errgroup.Group) error {
 		if s.tls != nil {
 			l = tls.NewListener(l, s.tls)
 		}
-		srv := &http.Server{Handler: http.HandlerFunc(serveWeb), ReadHeaderTimeout: 5 * time.Second, ErrorLog: log.New(io.Discard, "", 0)}
+		srv := &http.Server{Handler: http.HandlerFunc(serveWeb), ReadHeaderTimeout: 5 * time.Second, TLSConfig: s.tls, ErrorLog: log.New(io.Discard, "", 0)}
 		serve(ctx, g, srv.Close, func() error { return srv.Serve(l) })
 	}
 	if err := in.listenQUIC(ctx, g, conf); err != nil {
 		return err
 	}
-	mqtt, err := (&net.ListenConfig{}).Listen(ctx, "tcp", ":1883")
-	if err != nil {
-		return err
+	for port, handle := range map[string]func(net.Conn){"1883": serveMQTT, "587": func(c net.Conn) { serveMail(c, conf) }} {
+		l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", ":"+port)
+		if err != nil {
+			return err
+		}
+		serve(ctx, g, l.Close, func() error { return acceptAll(l, handle) })
 	}
-	serve(ctx, g, mqtt.Close, func() error { return acceptAll(mqtt, serveMQTT) })
 	return in.listenNTP(ctx, g)
 }
 
@@ -297,6 +299,28 @@ func acceptAll(l net.Listener, handle func(net.Conn)) error {
 			_ = c.SetDeadline(time.Now().Add(10 * time.Second))
 			handle(c)
 		}()
+	}
+}
+
+// serveMail speaks first, as mail servers do, and goes over to TLS when it is asked
+// to (RFC 3207).
+func serveMail(c net.Conn, conf *tls.Config) {
+	r := bufio.NewReader(c)
+	_, _ = io.WriteString(c, "220 mail ESMTP\r\n")
+	for {
+		line, err := r.ReadString('\n')
+		switch verb, _, _ := strings.Cut(strings.TrimSpace(line), " "); {
+		case err != nil:
+			return
+		case verb == "EHLO":
+			_, _ = io.WriteString(c, "250-mail\r\n250 STARTTLS\r\n")
+		case verb == "STARTTLS":
+			_, _ = io.WriteString(c, "220 go ahead\r\n")
+			_, _ = io.Copy(io.Discard, tls.Server(c, conf))
+			return
+		default:
+			_, _ = io.WriteString(c, "502 what\r\n")
+		}
 	}
 }
 

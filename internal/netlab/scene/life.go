@@ -102,6 +102,8 @@ func (d *Device) Do(ctx context.Context, a Act) (string, error) {
 	switch a.Verb {
 	case "http", "https":
 		return d.http(ctx, a, addr)
+	case "h2":
+		return d.h2(ctx, a, addr)
 	case "quic":
 		return d.quic(ctx, a, addr)
 	case "mqtt":
@@ -225,6 +227,35 @@ func (d *Device) http(ctx context.Context, a Act, addr netip.Addr) (string, erro
 		return fmt.Sprintf("%s (%d bytes)", resp.Status, n), nil
 	}
 	return fmt.Sprintf("sent %d, got %d bytes", a.Up, n), err
+}
+
+// h2 asks twice on one connection, by HTTP/2 with Go's own client.
+func (d *Device) h2(ctx context.Context, a Act, addr netip.Addr) (text string, err error) {
+	tr := &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return d.dial(ctx, "tcp", netip.AddrPortFrom(addr, 443))
+		},
+		TLSClientConfig: &tls.Config{RootCAs: d.Roots}, ForceAttemptHTTP2: true,
+	}
+	defer tr.CloseIdleConnections()
+	for range 2 {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+string(a.Host)+a.Path, http.NoBody)
+		if err != nil {
+			return "", err
+		}
+		req.Header.Set("X-Down", strconv.Itoa(a.Down))
+		resp, err := tr.RoundTrip(req)
+		if err != nil {
+			return "", err
+		}
+		n, err := io.Copy(io.Discard, resp.Body)
+		_ = resp.Body.Close()
+		if err != nil {
+			return "", err
+		}
+		text = fmt.Sprintf("%s, got %d bytes", resp.Proto, n)
+	}
+	return text, nil
 }
 
 func (d *Device) quic(ctx context.Context, a Act, addr netip.Addr) (_ string, err error) {

@@ -38,7 +38,7 @@ func (p Persona) Plan() netlab.DevicePlan {
 // Act is one thing a device does again and again.
 type Act struct {
 	Every                 time.Duration
-	Verb                  string // lookup, http, https, quic, mqtt, ntp
+	Verb                  string // lookup, http, https, h2, quic, mqtt, ntp
 	Host                  dnsname.Name
 	Path                  string     // http, https
 	Via                   netip.Addr // lookup: a hard-coded resolver instead of the router
@@ -51,7 +51,7 @@ type Act struct {
 	Line                  int
 }
 
-var verbs = []string{"lookup", "http", "https", "quic", "mqtt", "ntp"}
+var verbs = []string{"lookup", "http", "https", "h2", "quic", "mqtt", "ntp"}
 
 // Parse reads a persona. One thing a line; # begins a comment:
 //
@@ -67,6 +67,7 @@ var verbs = []string{"lookup", "http", "https", "quic", "mqtt", "ntp"}
 //	every 9s  https  api.example.com up 2k down 40k tls1.2
 //	every 9s  http   api.example.com direct
 //	every 9s  https  api.example.com hello 1700
+//	every 9s  h2     api.example.com down 4k
 //	every 9s  quic   video.example.com down 100k
 //	every 9s  mqtt   mqtt.example.com user plug password secret topic state
 //	every 60s ntp    time.example.com

@@ -39,7 +39,7 @@ func load(t *testing.T) (all []scene.Persona) {
 
 func TestParseNamesLineAndRemedy(t *testing.T) {
 	for in, want := range map[string]string{
-		"every 5s sing example.com":              `x:1: "sing" is not known: one of lookup, http, https, quic, mqtt, ntp is needed`,
+		"every 5s sing example.com":              `x:1: "sing" is not known: one of lookup, http, https, h2, quic, mqtt, ntp is needed`,
 		"\naddress 7":                            `x:2: address "7": a number from 10 to 250 is needed`,
 		"colour red":                             `x:1: "colour" is not known: device, mac, address, kind, mode, log, network or every is needed`,
 		"every 1ms lookup a.example":             `x:1: every "1ms": a time of at least 100ms is needed`,

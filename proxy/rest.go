@@ -1,0 +1,165 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// rest is how a connection that speaks HTTP is kept between two requests: without
+// net/http, whose buffers and goroutines on both sides come to 40 kB. To net/http
+// each spell of requests is a connection of its own; the device and the origin see
+// none of that.
+type rest struct {
+	begins  bool        // net/http waits for the next request
+	now     atomic.Bool // nobody serves it: both sides are only waited for
+	parked  atomic.Bool // the silence was long enough: its Close is none
+	keeping atomic.Bool // nor is the transport's, of its idle connection to the origin
+	ended   atomic.Bool // that connection ended meanwhile
+}
+
+// rests is net/http's ConnState hook. For this state it runs in the goroutine that
+// serves, which then waits for the next request.
+func rests(nc net.Conn, s http.ConnState) {
+	if c, ok := nc.(*conn); ok && s == http.StateIdle {
+		c.rest.begins = true
+	}
+}
+
+// SetReadDeadline implements net.Conn. net/http takes the deadline of its wait away
+// when a request begins, which may have come without a Read: with the one before.
+func (c *conn) SetReadDeadline(t time.Time) error {
+	if t.IsZero() {
+		c.rest.begins = false
+	}
+	return c.TCPConn.SetReadDeadline(t)
+}
+
+// readRested waits for the next request, but not for long.
+func (c *conn) readRested(b []byte) (int, error) {
+	c.rest.begins = false
+	if err := c.TCPConn.SetReadDeadline(time.Now().Add(linger)); err != nil {
+		return 0, err
+	}
+	n, err := c.TCPConn.Read(b)
+	c.out.Add(int64(n))
+	if n == 0 && isTimeout(err) {
+		c.rest.parked.Store(true)
+		return 0, io.EOF
+	}
+	return n, errors.Join(err, c.TCPConn.SetReadDeadline(time.Now().Add(headerTimeout)))
+}
+
+// park keeps both sockets for as long as neither side says anything. Where the
+// origin ended its own between two requests so do we, as the device would have seen
+// without us.
+func (c *conn) park() {
+	c.mu.Lock()
+	transports := [...]*http.Transport{c.upstream, c.secure}
+	c.upstream, c.secure = nil, nil
+	c.mu.Unlock()
+	c.rest.keeping.Store(true)
+	for _, t := range transports {
+		if t != nil {
+			t.CloseIdleConnections() // what runs over TLS ends with its state
+		}
+	}
+	c.rest.keeping.Store(false)
+	c.mu.Lock()
+	kept := c.origin
+	c.mu.Unlock()
+	if kept == nil && c.rest.ended.Load() {
+		_ = c.Close()
+		return
+	}
+	c.rest.now.Store(true)
+	var err error
+	if kept == nil {
+		err = c.wait(c.TCPConn, &c.waits[0], c.resume)
+	} else {
+		err = c.waitForFirst(kept, func() {
+			c.proxy.parking.forget(c.waits[0].Load())
+			_ = c.Close()
+		}, c.resume)
+	}
+	if err != nil {
+		_ = c.Close()
+	}
+}
+
+// resume gives the connection to net/http again.
+func (c *conn) resume() {
+	c.rest.now.Store(false)
+	if !c.proxy.handoff.offer(c) {
+		_ = c.Close()
+	}
+}
+
+// dialOrigin gives the transport the connection that was kept, else a new one.
+func (c *conn) dialOrigin(ctx context.Context) (net.Conn, error) {
+	c.mu.Lock()
+	kept := c.origin
+	c.origin = nil
+	c.mu.Unlock()
+	c.rest.ended.Store(false)
+	if kept != nil {
+		// Where the ticket is gone the origin said something, which can only be its end.
+		if c.proxy.parking.forget(c.waits[1].Load()) && addrPort(kept.RemoteAddr()) == c.dst {
+			return &origin{TCPConn: kept, conn: c}, nil
+		}
+		_ = kept.Close()
+	}
+	up, err := c.dial(ctx)
+	if tcp, ok := up.(*net.TCPConn); ok {
+		return &origin{TCPConn: tcp, conn: c}, nil
+	}
+	return up, err
+}
+
+// origin is a connection to the original destination as the transport has it.
+// Closing it while its device's connection comes to rest keeps the socket.
+type origin struct {
+	*net.TCPConn
+	conn    *conn
+	left    atomic.Bool
+	reading sync.Mutex
+	spoke   bool // guarded by reading: while it should have been silent
+}
+
+// Read implements net.Conn.
+func (o *origin) Read(b []byte) (int, error) {
+	o.reading.Lock()
+	defer o.reading.Unlock()
+	if o.left.Load() {
+		return 0, net.ErrClosed
+	}
+	n, err := o.TCPConn.Read(b)
+	if o.left.Load() && (n > 0 || !isTimeout(err)) {
+		o.spoke = true
+	}
+	return n, err
+}
+
+// Close implements net.Conn.
+func (o *origin) Close() error {
+	if !o.conn.rest.keeping.Load() || !o.left.CompareAndSwap(false, true) {
+		o.conn.rest.ended.Store(true)
+		return o.TCPConn.Close()
+	}
+	_ = o.SetReadDeadline(time.Unix(1, 0)) // the transport waits for an answer that nobody asked for
+	o.reading.Lock()
+	defer o.reading.Unlock()
+	if o.spoke || o.SetReadDeadline(time.Time{}) != nil {
+		o.conn.rest.ended.Store(true)
+		return o.TCPConn.Close()
+	}
+	o.conn.mu.Lock()
+	o.conn.origin = o.TCPConn
+	o.conn.mu.Unlock()
+	return nil
+}

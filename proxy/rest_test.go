@@ -1,0 +1,135 @@
+package proxy
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"testing"
+	"time"
+)
+
+// waitForRest waits until n sockets are only waited for.
+func (l *lab) waitForRest(n int) {
+	l.t.Helper()
+	deadline := time.Now().Add(20 * time.Second)
+	for l.parking.len() != n {
+		if time.Now().After(deadline) {
+			l.t.Fatalf("%d sockets rest, want %d", l.parking.len(), n)
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+func exchange1(t *testing.T, c net.Conn, br *bufio.Reader, path string) (*http.Response, string) {
+	t.Helper()
+	fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: m.example\r\n\r\n", path)
+	resp, err := http.ReadResponse(br, nil)
+	if err != nil {
+		t.Fatalf("%s: %v", path, err)
+	}
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatalf("%s: %v", path, err)
+	}
+	return resp, string(b)
+}
+
+// Neither the device nor the origin sees that nobody serves their connection between
+// two requests: it is the same one on both sides, and the origin's end is the device's.
+func TestRestIsInvisible(t *testing.T) {
+	t.Parallel()
+	end := make(chan bool)
+	origin := listen(t, func(c net.Conn) {
+		br := bufio.NewReader(c)
+		for {
+			r, err := http.ReadRequest(br)
+			if err != nil {
+				return
+			}
+			who := c.RemoteAddr().String()
+			if r.URL.Path == "/poll" {
+				time.Sleep(linger + time.Second) // longer than a silence that is a rest
+			}
+			fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(who), who)
+			if r.URL.Path == "/last" {
+				<-end
+				return
+			}
+		}
+	})
+	l := newLab(t, nil)
+	c := l.dial(origin)
+	c.SetDeadline(time.Now().Add(time.Minute))
+	br := bufio.NewReader(c)
+	_, first := exchange1(t, c, br, "/")
+	for _, path := range []string{"/again", "/poll", "/last"} {
+		l.waitForRest(2)
+		if _, who := exchange1(t, c, br, path); who != first {
+			t.Errorf("%s came from %s, the first request from %s", path, who, first)
+		}
+	}
+	l.waitForRest(2)
+	close(end)
+	if _, err := br.ReadByte(); err != io.EOF {
+		t.Errorf("the origin ended its side: the device sees %v, want the end", err)
+	}
+	if f := l.wait(t, 1); len(f) != 1 || f[0].Flow.Counters.Reply.Bytes == 0 {
+		t.Errorf("%d flows for one connection", len(f))
+	}
+}
+
+// A request that begins while its connection rests arrives whole, however it is cut.
+func TestRequestInPiecesAfterARest(t *testing.T) {
+	t.Parallel()
+	o := newRawOrigin(t, ok204)
+	l := newLab(t, nil)
+	c := l.dial(o.addr)
+	c.SetDeadline(time.Now().Add(time.Minute))
+	br := bufio.NewReader(c)
+	exchange1(t, c, br, "/first")
+	l.waitForRest(2)
+	for _, piece := range []string{"G", "ET /second HT", "TP/1.1\r\nHost: m.exa", "mple\r\n\r\n"} {
+		io.WriteString(c, piece)
+		time.Sleep(50 * time.Millisecond)
+	}
+	if resp, err := http.ReadResponse(br, nil); err != nil || resp.StatusCode != 204 {
+		t.Errorf("%v %v", resp, err)
+	}
+}
+
+// Slow clients hold no place for long: not with a request that never ends, and not
+// with one that never begins.
+func TestSlowClientsAreLetGo(t *testing.T) {
+	t.Parallel()
+	o := newRawOrigin(t, ok204)
+	l := newLab(t, func(c *Config) {
+		c.PeekTimeout, c.IdleTimeout, c.SilentAfter = 500*time.Millisecond, 500*time.Millisecond, 50*time.Millisecond
+	})
+	dead := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), freePort(t))
+	for _, c := range []struct {
+		to  netip.AddrPort
+		say string
+	}{{o.addr, ""}, {dead, ""}, {o.addr, "GET / HT"}, {o.addr, "GET / HTTP/1.1\r\nHost: m.example\r\n"}} {
+		conn := l.dial(c.to)
+		conn.SetDeadline(time.Now().Add(time.Minute))
+		go func() { // a byte now and then
+			io.WriteString(conn, c.say)
+			for range 100 {
+				if _, err := io.WriteString(conn, c.say[:min(len(c.say), 1)]); err != nil {
+					return
+				}
+				time.Sleep(400 * time.Millisecond)
+			}
+		}()
+	}
+	deadline := time.Now().Add(2 * headerTimeout)
+	for len(l.slots) > 0 {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d slow clients still hold their places", len(l.slots))
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
