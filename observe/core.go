@@ -53,11 +53,11 @@ type running struct {
 	byNameOnly bool
 	fins       uint8
 	serial     uint32 // of its conversation, to tell it from an earlier one on the same tuple
+	parts      uint32 // how many times it was recorded
 	conv       *dissect.Conversation
 	seen       dissect.Result
 	verdict    *policy.Verdict // nil when nothing was decided
 	base       flow.Counters   // already recorded, or from before our time
-	parts      uint32          // how many times it was recorded
 	takenTo    *netip.AddrPort // where a proxy of ours takes it; nil when Tuple says so
 	told       int64           // when it was last recorded, in Unix nanoseconds
 	touched    int64           // when a source last spoke of it, likewise

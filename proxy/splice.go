@@ -65,8 +65,9 @@ func (j *joined) pause(d direction) {
 
 // pump moves bytes until d's sender is silent for a while, or ends.
 func (j *joined) pump(d direction) {
+	wait := min(linger, max(j.proxy.cfg.IdleTimeout/4, 10*time.Millisecond)) // so that watch sees what moved
 	for {
-		err := d.from.SetReadDeadline(time.Now().Add(linger))
+		err := d.from.SetReadDeadline(time.Now().Add(wait))
 		var n int64
 		if err == nil {
 			n, err = io.CopyN(d.to, d.from, burst)
