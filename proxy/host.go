@@ -28,15 +28,16 @@ func normalHost(host string) (dnsname.Name, netip.Addr, error) {
 		}
 		h = h[:i]
 	}
-	if a, err := netip.ParseAddr(h); err == nil {
-		return "", a.Unmap(), nil
-	}
 	if strings.ContainsAny(h, "@/\\?#%:[]\"'<> ,;") {
 		return "", netip.Addr{}, errHost
 	}
 	n, err := dnsname.Parse(h)
 	if err != nil || n == "" && h != "" {
 		return "", netip.Addr{}, errHost
+	}
+	// Only now, for "192.0.2.1." and full-width digits are that address, too.
+	if a, err := netip.ParseAddr(string(n)); err == nil {
+		return "", a.Unmap(), nil
 	}
 	return n, netip.Addr{}, nil
 }
