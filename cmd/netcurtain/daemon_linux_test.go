@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -72,16 +73,16 @@ func TestTogether(t *testing.T) {
 				began := time.Now()
 				ctx, cancel := context.WithTimeout(t.Context(), c.stop)
 				defer cancel()
-				open := true
+				var shut atomic.Bool
 				err := together(ctx, []task{{"room", c.room}, {"listener", func(ctx context.Context) error {
-					if <-ctx.Done(); open && c.want != "room: no socket" {
+					if <-ctx.Done(); !shut.Load() && c.want != "room: no socket" {
 						t.Error("nobody listens, and the kernel still brings traffic")
 					}
 					return nil
 				}}}, []task{{"pulse", func(ctx context.Context) error {
 					<-ctx.Done()
 					time.Sleep(time.Second)
-					open = false
+					shut.Store(true)
 					return nil
 				}}})
 				if got := time.Since(began); got != c.at {
