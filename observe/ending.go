@@ -106,6 +106,10 @@ func less(n, base flow.Count) flow.Count {
 	return flow.Count{Packets: n.Packets - min(base.Packets, n.Packets), Bytes: n.Bytes - min(base.Bytes, n.Bytes)}
 }
 
+// untracked is how long a flow may be known by packets alone. One of which the
+// kernel still tells nothing is the last packet of a connection that ended.
+const untracked = time.Minute
+
 // sweep does what time brings: conversations that had their chance, and flows of
 // which nobody speaks any more.
 func (c *core) sweep() {
@@ -122,9 +126,16 @@ func (c *core) sweep() {
 		}
 	}
 	limit := c.now.Add(-c.cfg.Idle).UnixNano()
+	late := limit
+	if !c.counting {
+		late = max(limit, c.now.Add(-untracked).UnixNano())
+	}
 	for _, s := range c.flows.All() {
-		if s.touched > limit {
+		if s.touched > late {
 			break
+		}
+		if s.touched > limit && (s.ID != 0 || s.proxied || s.turnedAway()) {
+			continue
 		}
 		t := s.Tuple
 		c.flush(s)

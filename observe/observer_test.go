@@ -581,6 +581,29 @@ func TestTurnedAway(t *testing.T) {
 	}
 }
 
+// The last packet of a connection may come after the kernel told its end.
+func TestLatePacketIsNoFlow(t *testing.T) {
+	b := &book{}
+	o, err := New(Config{Devices: house(), Record: b})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := o.core
+	c.now = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	c.event(&flow.Event{Kind: flow.New, ID: 7, Tuple: tvWeb, At: c.now})
+	c.event(&flow.Event{Kind: flow.Destroy, ID: 7, Tuple: tvWeb, Counters: count(1), At: c.now})
+	c.packet(&flow.Packet{At: c.now, MAC: macTV, Tuple: tvWeb, Flags: flow.FIN | flow.ACK})
+	c.sweep()
+	if c.flows.Len() != 1 {
+		t.Fatal("it may be a new one: the kernel has not spoken")
+	}
+	c.now = c.now.Add(untracked + time.Second)
+	c.sweep()
+	if n := len(b.flows()); c.flows.Len() != 0 || n != 1 {
+		t.Errorf("%d flows run, %d were recorded", c.flows.Len(), n)
+	}
+}
+
 func TestFailedBlockIsCounted(t *testing.T) {
 	reg := prometheus.NewPedanticRegistry()
 	c := &cuts{err: errors.New("no such table")}
