@@ -146,6 +146,7 @@ func (in *Internet) listen(ctx context.Context, g *errgroup.Group) error {
 			return err
 		}
 		if s.tls != nil {
+			s.tls = s.tls.Clone() // the server writes to it
 			l = tls.NewListener(l, s.tls)
 		}
 		srv := &http.Server{Handler: http.HandlerFunc(serveWeb), ReadHeaderTimeout: 5 * time.Second, TLSConfig: s.tls, ErrorLog: log.New(io.Discard, "", 0)}
