@@ -36,7 +36,7 @@ func TestCPU(t *testing.T) {
 	if os.Getenv("NETCURTAIN_BENCH") == "" {
 		t.Skip("a bench, for make bench")
 	}
-	runStories(t, "testdata/bench")
+	runStories(t, "testdata/bench/cpu")
 }
 
 const (

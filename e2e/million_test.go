@@ -45,7 +45,7 @@ func TestMillion(t *testing.T) {
 	if _, err := os.Stat(testData("one-million-domains.txt.xz")); err != nil {
 		t.Skipf("SKIPPED: no test data: %v (NETCURTAIN_TRUTH names its folder)", err)
 	}
-	runStories(t, "testdata/bench", millionCommands())
+	runStories(t, "testdata/bench/lists", millionCommands())
 }
 
 func testData(list string) string {
