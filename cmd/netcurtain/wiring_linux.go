@@ -76,6 +76,9 @@ func (d *daemon) upstreams() ([]dnsfilter.Upstream, error) {
 // resolve looks a client up in the kernel's neighbour table there and then,
 // when it asks before its neighbour entry was announced.
 func (d *daemon) resolve(a netip.Addr) (devices.Device, bool) {
+	if a.IsLoopback() {
+		return devices.Device{}, false // the router itself; asking costs more than the whole look-up
+	}
 	s, ok := d.neigh.Lookup(a)
 	if !ok {
 		return devices.Device{}, false
