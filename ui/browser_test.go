@@ -146,6 +146,19 @@ const contrast = `(() => {
 })()`
 
 // names are what a reader of the screen needs and does not find.
+// cramped is asked of the browser: the short words that a column without room
+// broke in the middle.
+const cramped = `(() => {
+  const broken = new Set(), text = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT), range = document.createRange();
+  while (text.nextNode()) for (const word of text.currentNode.data.matchAll(/(?<!\S)[\p{L}\d:.,]{2,12}(?!\S)/gu)) {
+    if ( !text.currentNode.parentElement.checkVisibility() || text.currentNode.parentElement.closest(".hidden, thead")) continue;
+    range.setStart(text.currentNode, word.index);
+    range.setEnd(text.currentNode, word.index + word[0].length);
+    if (new Set([...range.getClientRects()].map((r) => Math.round(r.top))).size > 1) broken.add(word[0]);
+  }
+  return [...broken];
+})()`
+
 const unnamed = `[...document.querySelectorAll("a, button, input:not([type=hidden]), select, img")].filter((e) =>
   e.tagName === "IMG" ? e.alt === null : e.matches("input, select") ? !e.labels.length : !e.textContent.trim()).map((e) => e.outerHTML)`
 
@@ -198,6 +211,9 @@ func look(t *testing.T, ctx context.Context, wrong *complaints, base string, pat
 		}
 		if faint, err := chromedp.Run(ctx, chromedp.Evaluate[[]string](contrast)); err != nil || len(faint) > 0 {
 			t.Errorf("%s: too faint to read: %v (%v)", path, faint, err)
+		}
+		if narrow, err := chromedp.Run(ctx, chromedp.Evaluate[[]string](cramped)); err != nil || len(narrow) > 0 {
+			t.Errorf("%s: words broken in the middle: %.300v (%v)", path, narrow, err)
 		}
 		if missing, err := chromedp.Run(ctx, chromedp.Evaluate[[]string](unnamed)); err != nil || len(missing) > 0 {
 			t.Errorf("%s: without a name: %.300v (%v)", path, missing, err)

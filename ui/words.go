@@ -271,7 +271,10 @@ func reasonWord(reason, rule, list string) string {
 	case "rule":
 		return fmt.Sprintf("your rule “%s”", rule)
 	case "list":
-		if rule == "" {
+		switch {
+		case list == "": // a device that is only counted
+			return "on a list"
+		case rule == "":
 			return fmt.Sprintf("on the list “%s”", list)
 		}
 		return fmt.Sprintf("“%s” is on the list “%s”", rule, list)
