@@ -414,7 +414,7 @@ func (s *Server) whyPage(r *http.Request) (view, error) {
 		case err != nil:
 			return view{}, err
 		default:
-			v.Why = &why
+			v.Why, v.Device = &why, why.Device // asked by name, shown as what it is
 		}
 	}
 	return view{Title: "Why", Here: "lists", Page: v}, nil
