@@ -41,10 +41,11 @@ type Flow struct {
 	Verdict     policy.Verdict
 	// Part counts the entries that were made of this flow before, while it ran:
 	// Counters hold only what it did since then. Readers that count flows count
-	// those with Part 0.
+	// those with Part 0, and those with a trait by News.
 	Part    int
-	Proxied bool // carried by our proxy
-	Inbound bool // opened from outside: the device is the responder, so Orig counts what came in
+	Late    Traits // of Part > 0: what the flow came to since the entries before
+	Proxied bool   // carried by our proxy
+	Inbound bool   // opened from outside: the device is the responder, so Orig counts what came in
 	// PortMapped says of an inbound flow that it came through a port which a device had the router open (UPnP, NAT-PMP, PCP).
 	PortMapped bool
 	// ByNameOnly says of a blocked flow that its address also carries names this device may reach: it is refused where
@@ -52,6 +53,39 @@ type Flow struct {
 	ByNameOnly bool
 	// CarriedEncrypted says that the device spoke readable HTTP and the proxy carried it over TLS from the router on.
 	CarriedEncrypted bool
+}
+
+// Traits are what flows are counted by beside their number. A flow may come to a
+// trait late: a household blocks what already runs.
+type Traits uint8
+
+// Each is counted once for a flow, however many entries have it.
+const (
+	Blocked Traits = 1 << iota
+	Weak           // its encryption is outdated or badly set up
+	Carried        // left the device readable and the router encrypted
+)
+
+// TraitsOf are those of a flow of which so much is known.
+func TraitsOf(v policy.Verdict, seen *dissect.Result, carriedEncrypted bool) (t Traits) {
+	if v.Action == policy.Block {
+		t |= Blocked
+	}
+	if seen.TLS != nil && len(seen.TLS.Weak) > 0 {
+		t |= Weak
+	}
+	if carriedEncrypted {
+		t |= Carried
+	}
+	return t
+}
+
+// News are the traits which no entry of the flow had before.
+func (f *Flow) News() Traits {
+	if f.Part > 0 {
+		return f.Late
+	}
+	return TraitsOf(f.Verdict, &f.Seen, f.CarriedEncrypted)
 }
 
 // EventKind names the rare events, which outlive the rest.

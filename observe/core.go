@@ -8,6 +8,7 @@ import (
 	"github.com/netcurtain/netcurtain/devices"
 	"github.com/netcurtain/netcurtain/flow"
 	"github.com/netcurtain/netcurtain/flow/dissect"
+	"github.com/netcurtain/netcurtain/journal"
 	"github.com/netcurtain/netcurtain/policy"
 )
 
@@ -52,8 +53,9 @@ type running struct {
 	// byNameOnly: what it is for is blocked, and its address is needed for others
 	byNameOnly bool
 	fins       uint8
-	serial     uint32 // of its conversation, to tell it from an earlier one on the same tuple
-	parts      uint32 // how many times it was recorded
+	traits     journal.Traits // that were recorded
+	parts      uint16         // how many times it was recorded, as far as that counts
+	serial     uint32         // of its conversation, to tell it from an earlier one on the same tuple
 	conv       *dissect.Conversation
 	seen       dissect.Result
 	verdict    *policy.Verdict // nil when nothing was decided
@@ -140,7 +142,7 @@ func (c *core) event(e *flow.Event) {
 func (c *core) identify(s *running, e *flow.Event) {
 	s.ID = e.ID
 	if old, ok := c.early.take(s.Tuple, e.ID); ok {
-		s.base, s.parts, s.First = old.counters, 1, time.Unix(0, old.first)
+		s.base, s.parts, s.First, s.traits = old.counters, 1, time.Unix(0, old.first), old.traits
 		return
 	}
 	// What ran before we did was recorded by whoever ran before us.
@@ -326,7 +328,7 @@ func (c *core) carry(p *Carried) {
 	elsewhere := s.takenTo != nil && *s.takenTo != p.To
 	if s.proxied && (elsewhere || p.Seen.ServerName != s.seen.ServerName || p.Verdict != s.decided() || p.Encrypted != s.overTLS) {
 		c.record(s) // one connection, several sites or ways: each is a flow of its own
-		s.base, s.parts, s.First = s.Counters, 0, c.now
+		s.base, s.parts, s.First, s.traits = s.Counters, 0, c.now, 0
 	}
 	if p.To.IsValid() {
 		s.takenTo, s.toUs = new(p.To), false

@@ -4,6 +4,7 @@ import (
 	"hash/maphash"
 
 	"github.com/netcurtain/netcurtain/flow"
+	"github.com/netcurtain/netcurtain/journal"
 )
 
 // maxEarly bounds the connections that were recorded before their end: as many as
@@ -23,6 +24,7 @@ type early struct {
 type recorded struct {
 	counters flow.Counters
 	first    int64 // when it began, in Unix nanoseconds: by that its row is found again
+	traits   journal.Traits
 }
 
 func newEarly(m *metrics) early { return early{seed: maphash.MakeSeed(), m: m} }

@@ -1,6 +1,7 @@
 package observe
 
 import (
+	"math"
 	"time"
 
 	"github.com/netcurtain/netcurtain/devices"
@@ -24,7 +25,7 @@ func (c *core) flush(s *running) {
 	}
 	c.record(s)
 	if s.ID != 0 {
-		c.early.put(s.Tuple, s.ID, recorded{s.Counters, s.First.UnixNano()})
+		c.early.put(s.Tuple, s.ID, recorded{s.Counters, s.First.UnixNano(), s.traits})
 	}
 }
 
@@ -36,13 +37,14 @@ func (c *core) record(s *running) {
 	if s.log == devices.LogNone || s.toUs {
 		return
 	}
-	if s.base == s.Counters && (s.parts > 0 || s.base != (flow.Counters{}) && !s.proxied) {
+	if s.base == s.Counters && s.news() == 0 && (s.parts > 0 || s.base != (flow.Counters{}) && !s.proxied) {
 		return // nothing happened that was not recorded before
 	}
 	if s.parts == 0 {
 		c.m.recorded.Inc()
 	}
 	e := c.entry(s)
+	s.traits |= s.news()
 	c.cfg.Record.Record(e)
 	c.meet(s, e.Flow.Destination)
 }
@@ -65,16 +67,27 @@ func (c *core) part(s *running) bool {
 	known := s.settled || s.conv == nil && c.now.Sub(s.First) > c.cfg.Deadline
 	if known && s.parts == 0 && s.turnedAway() {
 		c.record(s)
-		s.parts++
+		s.parts = 1
 		return true
 	}
-	if !known || s.Counters == s.base || s.parts > 0 && c.now.UnixNano()-s.told < int64(partEvery) {
+	switch {
+	case !known:
+		return false
+	case s.news() != 0 && (s.parts > 0 || s.base != (flow.Counters{})): // it was blocked meanwhile, say: that cannot wait
+	case s.Counters == s.base, s.parts > 0 && c.now.UnixNano()-s.told < int64(partEvery):
 		return false
 	}
 	c.record(s)
 	s.base, s.told = s.Counters, c.now.UnixNano()
-	s.parts++
+	if s.parts < math.MaxUint16 {
+		s.parts++
+	}
 	return true
+}
+
+// news are the traits of s that were not recorded yet.
+func (s *running) news() journal.Traits {
+	return journal.TraitsOf(s.decided(), &s.seen, s.overTLS) &^ s.traits
 }
 
 // turnedAway reports whether the kernel refused the flow's first packet: it never
@@ -87,7 +100,7 @@ func (s *running) turnedAway() bool {
 func (c *core) entry(s *running) journal.Entry {
 	f := &journal.Flow{
 		Flow: s.Flow, Seen: s.seen, Destination: c.describe(s), Verdict: s.decided(),
-		Proxied: s.proxied, CarriedEncrypted: s.overTLS, Inbound: s.inbound, PortMapped: s.mapped, ByNameOnly: s.byNameOnly, Part: int(s.parts),
+		Proxied: s.proxied, CarriedEncrypted: s.overTLS, Inbound: s.inbound, PortMapped: s.mapped, ByNameOnly: s.byNameOnly, Part: int(s.parts), Late: s.news(),
 	}
 	if s.takenTo != nil {
 		f.Tuple.Dst, f.Tuple.DstPort = s.takenTo.Addr().As16(), s.takenTo.Port()

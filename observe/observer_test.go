@@ -532,6 +532,62 @@ func (c *changing) Decide(q policy.Query) policy.Verdict {
 }
 
 // A rule that is made takes hold of flows that run, once.
+// A flow that was told of when it began, and is blocked while it runs, is told of as
+// blocked at once and once, whether it moves a byte afterwards or not; and one that had
+// to leave the table early is no exception.
+func TestBlockedWhileItRuns(t *testing.T) {
+	block := policy.Verdict{Action: policy.Block, Reason: policy.ReasonRule, Rule: "video.example", List: policy.ListHousehold}
+	for _, tc := range []struct {
+		name  string
+		flows int // that the table holds
+		after func(o *Observer)
+	}{
+		{"it ends", 10, func(o *Observer) {
+			o.Event(flow.Event{Kind: flow.Destroy, ID: 1, Tuple: tvWeb, Counters: count(5), At: time.Now()})
+		}},
+		{"it goes on", 10, func(o *Observer) {
+			for i := range uint64(5) {
+				o.Event(flow.Event{Kind: flow.Update, ID: 1, Tuple: tvWeb, Counters: count(6 + i), At: time.Now()})
+				time.Sleep(time.Minute)
+			}
+		}},
+		{"its place is needed, and it goes on", 1, func(o *Observer) {
+			o.Event(flow.Event{Kind: flow.New, ID: 2, Tuple: ends("192.168.1.10:4001", "203.0.113.2:80", flow.TCP)})
+			synctest.Wait()
+			o.Event(flow.Event{Kind: flow.Update, ID: 1, Tuple: tvWeb, Counters: count(7), At: time.Now()})
+		}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			rules := &changing{}
+			b := live(t, func(cfg *Config) { cfg.Decide, cfg.Block, cfg.Flows = rules, &cuts{}, tc.flows }, func(o *Observer) {
+				o.Event(flow.Event{Kind: flow.New, ID: 1, Tuple: tvWeb})
+				o.Event(flow.Event{Kind: flow.Update, ID: 1, Tuple: tvWeb, Counters: count(5), At: time.Now()})
+				time.Sleep(10 * time.Second)
+				rules.v.Store(&block)
+				o.Reconsider()
+				time.Sleep(2 * time.Second)
+				tc.after(o)
+				synctest.Wait()
+			})
+			var flows, blocked int
+			for _, e := range b.flows() {
+				if e.Flow.Tuple != tvWeb {
+					continue
+				}
+				if e.Flow.Part == 0 {
+					flows++
+				}
+				if e.Flow.News()&journal.Blocked != 0 {
+					blocked++
+				}
+			}
+			if flows != 1 || blocked != 1 {
+				t.Errorf("counted as %d flows, %d blocked", flows, blocked)
+			}
+		})
+	}
+}
+
 func TestReconsider(t *testing.T) {
 	c, rules := &cuts{}, &changing{}
 	block := policy.Verdict{Action: policy.Block, Reason: policy.ReasonRule, Rule: "video.example", List: policy.ListHousehold}

@@ -455,20 +455,13 @@ func (w *page) flow(e journal.Entry) error {
 		out, in = in, out
 	}
 	s := sum{out: clamp(out.Bytes), in: clamp(in.Bytes), flows: 1, first: first.UnixMilli(), last: max(last.UnixMilli(), 0)}
-	if f.Verdict.Action == policy.Block {
-		s.blocked = 1
-	}
-	if f.Seen.TLS != nil && len(f.Seen.TLS.Weak) > 0 {
-		s.weak = 1
-	}
-	if f.CarriedEncrypted {
-		s.carried = 1
-	}
 	more := f.Part > 0 // of a flow that was counted before
-	refused := s.blocked == 1
 	if more {
-		s.flows, s.blocked, s.weak, s.carried = 0, 0, 0, 0
+		s.flows = 0
 	}
+	news := f.News()
+	s.blocked, s.weak, s.carried = one(news&journal.Blocked), one(news&journal.Weak), one(news&journal.Carried)
+	refused := f.Verdict.Action == policy.Block
 	protection := protectionOf(f)
 	if e.Log != devices.LogNames {
 		return w.count(e, protection, s)
@@ -513,6 +506,14 @@ func (w *page) flow(e journal.Entry) error {
 		id, device, dest, ruled, seen, s.first, s.last, int(f.Tuple.Proto),
 		f.Tuple.SrcAddr().String(), int(f.Tuple.SrcPort), f.Tuple.DstAddr().String(), int(f.Tuple.DstPort),
 		s.out, s.in, clamp(out.Packets), clamp(in.Packets), f.Proxied, protection == rollReadable, refused)
+}
+
+// one is 1 for what has a trait.
+func one(t journal.Traits) int64 {
+	if t != 0 {
+		return 1
+	}
+	return 0
 }
 
 // runningFlow is what the parts of one flow have in common.

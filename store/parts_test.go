@@ -6,6 +6,7 @@ import (
 
 	"github.com/netcurtain/netcurtain/devices"
 	"github.com/netcurtain/netcurtain/flow"
+	"github.com/netcurtain/netcurtain/flow/dissect"
 	"github.com/netcurtain/netcurtain/journal"
 	"github.com/netcurtain/netcurtain/policy"
 )
@@ -100,12 +101,34 @@ func TestTheNextFlowOfTheSamePortsIsAnother(t *testing.T) {
 func TestAFlowThatIsCutSaysSo(t *testing.T) {
 	t.Parallel()
 	h := open(t, t.TempDir())
-	cut := part(h, tv, devices.LogNames, 1, 1, 0)
-	cut.Flow.Verdict = policy.Verdict{Action: policy.Block, Reason: policy.ReasonRule, Rule: "stream.example.com"}
-	h.record(part(h, tv, devices.LogNames, 0, 100, 1000), cut)
-	rows, err := h.Flows(t.Context(), journal.Filter{Device: tv, Blocked: true})
+	for level, d := range map[devices.LogLevel]devices.ID{devices.LogNames: tv, devices.LogCounts: phone} {
+		h.record(part(h, d, level, 0, 100, 1000))
+		cut := part(h, d, level, 1, 1, 0)
+		cut.Flow.Verdict = policy.Verdict{Action: policy.Block, Reason: policy.ReasonRule, Rule: "stream.example.com"}
+		cut.Flow.Seen.TLS = &dissect.TLS{Version: "1.0", Weak: []string{"its version (1.0) is outdated"}}
+		cut.Flow.CarriedEncrypted, cut.Flow.Late = true, journal.Blocked|journal.Weak|journal.Carried
+		h.record(cut)
+		last := part(h, d, level, 2, 2, 0)
+		last.Flow.Verdict, last.Flow.Seen, last.Flow.CarriedEncrypted = cut.Flow.Verdict, cut.Flow.Seen, true
+		h.advance(time.Hour) // in whichever batch and hour
+		h.record(last)
+		if got := totals(t, h, d); got.Blocked != 1 || got.Flows != 1 || got.BytesOut != 103 {
+			t.Errorf("%s: the totals are %+v", d, got)
+		}
+		dests, err := h.Destinations(t.Context(), d, start)
+		must(t, err)
+		if len(dests) != 1 || dests[0].Blocked != 1 || dests[0].Weak != 1 || dests[0].Carried != 1 || dests[0].Flows != 1 {
+			t.Errorf("%s: the destinations are %+v", d, dests)
+		}
+		days, err := h.Days(t.Context(), d, start)
+		must(t, err)
+		if len(days) != 1 || days[0].Blocked != 1 || days[0].Flows != 1 {
+			t.Errorf("%s: the days are %+v", d, days)
+		}
+	}
+	rows, err := h.Flows(t.Context(), journal.Filter{Blocked: true})
 	must(t, err)
-	if len(rows) != 1 || rows[0].Verdict != "block" || rows[0].Rule != "stream.example.com" || rows[0].BytesOut != 101 {
+	if len(rows) != 1 || rows[0].Verdict != "block" || rows[0].Rule != "stream.example.com" || rows[0].BytesOut != 103 {
 		t.Errorf("blocked flows: %+v", rows)
 	}
 }
