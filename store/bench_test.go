@@ -162,6 +162,10 @@ func BenchmarkQueries(b *testing.B) {
 			r, err := h.Top(ctx, day, journal.TopByOrganisation, 200)
 			return len(r), err
 		}},
+		{"top of a week", func(ctx context.Context) (int, error) {
+			r, err := h.Top(ctx, week, journal.TopByDestination, 200)
+			return len(r), err
+		}},
 		{"top devices of a week", func(ctx context.Context) (int, error) {
 			r, err := h.Top(ctx, week, journal.TopByDevice, 200)
 			return len(r), err

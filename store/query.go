@@ -128,8 +128,8 @@ func destinations(ctx context.Context, db *sql.DB, device devices.ID, since time
 }
 
 // Top is who moved the most bytes, both ways together, since the beginning of the
-// hour in which since lies; limit as in a Filter. It reads a row for each device,
-// hour, destination and protection of the time.
+// hour in which since lies; limit as in a Filter. It reads whole days,
+// thirds of days before the first of those, and hours before the first of these.
 func (s *Store) Top(ctx context.Context, since time.Time, by journal.TopBy, limit int) ([]journal.TopRow, error) {
 	return ask(ctx, s, func(ctx context.Context, db *sql.DB) ([]journal.TopRow, error) {
 		return top(ctx, db, since, by, limit)
@@ -137,26 +137,35 @@ func (s *Store) Top(ctx context.Context, since time.Time, by journal.TopBy, limi
 }
 
 func top(ctx context.Context, db *sql.DB, since time.Time, by journal.TopBy, most int) ([]journal.TopRow, error) {
-	const sums = `sum(bytes_out) AS out, sum(bytes_in) AS in_, sum(flows) AS flows,
-		sum(iif(protection = 3, flows, 0)) AS readable, sum(blocked) AS blocked, max(last_ms) AS last`
-	// Look-ups move no bytes, and are most rows.
-	const span = " FROM hour WHERE device IN (SELECT id FROM device) AND hour >= ?1 AND protection > 0 GROUP BY "
-	const first = " ORDER BY out + in_ DESC, flows DESC LIMIT ?2"
+	// ?1 is the hour to begin with, ?2 the first that begins eight hours then or later,
+	// ?3 the first from there on that begins a day. A pair is one number, for two to group by take a third longer to sort. Look-ups
+	// move no bytes, and are most rows of hour.
+	const (
+		span = `(SELECT device << 32 | destination AS pair, destination, bytes_out, bytes_in, flows, readable, blocked, last_ms
+				FROM span WHERE device IN (SELECT id FROM device) AND hours = 24 AND first >= ?3
+			UNION ALL SELECT device << 32 | destination, destination, bytes_out, bytes_in, flows, readable, blocked, last_ms
+				FROM span WHERE device IN (SELECT id FROM device) AND hours = 8 AND first >= ?2 AND first < ?3
+			UNION ALL SELECT device << 32 | destination, destination, bytes_out, bytes_in, flows, iif(protection = 3, flows, 0), blocked, last_ms
+				FROM hour WHERE device IN (SELECT id FROM device) AND hour >= ?1 AND hour < ?2 AND protection > 0)`
+		sums  = `sum(bytes_out) AS out, sum(bytes_in) AS in_, sum(flows) AS flows, sum(readable) AS readable, sum(blocked) AS blocked, max(last_ms) AS last`
+		first = ` ORDER BY out + in_ DESC, flows DESC LIMIT ?4`
+	)
 	query := map[journal.TopBy]string{
 		journal.TopByDestination: `SELECT d.device, n.name, n.organisation, n.purpose, n.country, t.out, t.in_, t.flows, t.readable, t.blocked, t.last
-			FROM (SELECT device, destination, ` + sums + span + `device, destination` + first + `) t
-			CROSS JOIN device d ON d.id = t.device CROSS JOIN destination n ON n.id = t.destination`,
+			FROM (SELECT pair, ` + sums + ` FROM ` + span + ` GROUP BY pair` + first + `) t
+			CROSS JOIN device d ON d.id = t.pair >> 32 CROSS JOIN destination n ON n.id = t.pair & 0xffffffff`,
 		// First by destination, for there are fewer of those to look up than there are hours.
 		journal.TopByOrganisation: `SELECT '', '', n.organisation, '', n.country, sum(t.out) AS out, sum(t.in_) AS in_, sum(t.flows) AS flows,
 				sum(t.readable), sum(t.blocked), max(t.last)
-			FROM (SELECT destination, ` + sums + span + `destination) t
+			FROM (SELECT destination, ` + sums + ` FROM ` + span + ` GROUP BY destination) t
 			CROSS JOIN destination n ON n.id = t.destination WHERE n.organisation != '' GROUP BY n.organisation, n.country` + first,
 		journal.TopByDevice: `SELECT d.device, '', '', '', '', t.out, t.in_, t.flows, t.readable, t.blocked, t.last
 			FROM (SELECT device, sum(bytes_out) AS out, sum(bytes_in) AS in_, sum(flows) AS flows, sum(readable_flows) AS readable, sum(blocked) AS blocked, max(last_ms) AS last
-				FROM tally WHERE device IN (SELECT id FROM device) AND hour >= ?1 GROUP BY device` + first + `) t
+				FROM tally WHERE device IN (SELECT id FROM device) AND hour >= ?1 AND ?2 + ?3 > 0 GROUP BY device` + first + `) t
 			CROSS JOIN device d ON d.id = t.device`,
 	}[by]
-	rows, err := db.QueryContext(ctx, query, hourOf(idOf(since)), limit(journal.Filter{Limit: most}))
+	hour := hourOf(idOf(since))
+	rows, err := db.QueryContext(ctx, query, hour, (hour+7)/8*8, (hour+23)/24*24, limit(journal.Filter{Limit: most}))
 	if err != nil {
 		return nil, err
 	}
