@@ -59,8 +59,9 @@ func (k *Kernel) arrives(s Service) error {
 	if err != nil {
 		return err
 	}
+	barred := k.Barred() // nothing of theirs need arrive
 	for g, n := range taken {
-		if !slices.Contains(k.taken(s), g.port) || n < g.enough() || arrived[g] > 0 || !k.beats.stepAside(g, now.Add(aside)) {
+		if slices.Contains(barred, g.from) || !slices.Contains(k.taken(s), g.port) || n < g.enough() || arrived[g] > 0 || !k.beats.stepAside(g, now.Add(aside)) {
 			continue
 		}
 		k.log.Warn("a firewall on this machine drops what is brought to us; stepping aside", "from", g.from, "port", g.port, "for", aside)

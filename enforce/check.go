@@ -60,6 +60,7 @@ func (k *Kernel) Check(ctx context.Context) []Problem {
 	found = append(found, k.checkFeatures(ctx)...)
 	found = append(found, checkBridge()...)
 	found = append(found, k.checkArrival()...)
+	found = append(found, k.checkFirewalls()...)
 	others, err := k.nft.ruleset(ctx)
 	if err != nil {
 		return append(found, Problem{What: fmt.Sprintf("The rules of other programs cannot be read: %v.", err), Fix: "nft list ruleset"})

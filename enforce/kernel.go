@@ -47,16 +47,19 @@ type Kernel struct {
 	marks   Marks // for Check
 	metrics metrics
 
-	turn    chan struct{} // one Set at a time; the fields below belong to its holder
-	set     *applied      // nil until the first Set
-	feat    *features     // nil until asked
-	was     map[string]uint32
-	offload string                         // table netdev netcurtain as rendered
-	cut     struct{ text, listing string } // as rendered, and as nft then listed it
+	turn        chan struct{} // one Set at a time; the fields below belong to its holder
+	set         *applied      // nil until the first Set
+	feat        *features     // nil until asked
+	was         map[string]uint32
+	offload     string                         // table netdev netcurtain as rendered
+	cut         struct{ text, listing string } // as rendered, and as nft then listed it
+	asks, asked string                         // of other firewalls, as in skeleton
+	wayOut      []string                       // interfaces of default routes, when those were read
 
 	beats  heartbeat
 	live   liveConn
-	handed atomic.Pointer[[]uint16] // Desired's, for Alive
+	handed atomic.Pointer[[]uint16]  // Desired's, for Alive
+	others atomic.Pointer[firewalls] // as last read
 
 	watched       atomic.Bool // Watch runs
 	othersChanged atomic.Bool // another program changed the kernel's rules since Set looked
@@ -109,7 +112,14 @@ func (k *Kernel) Set(ctx context.Context, d Desired) (err error) {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	defer func() { k.metrics.set(err) }()
+	lan := sorted(d.LAN, strings.Compare)
+	out := waysOut()
+	look := k.othersChanged.Swap(false) || !k.watched.Load() || k.set == nil || !slices.Equal(k.set.members.lan, lan) || !slices.Equal(k.wayOut, out)
+	defer func() {
+		if k.metrics.set(err); err != nil && look {
+			k.othersChanged.Store(true)
+		}
+	}()
 	if k.feat == nil {
 		f, err := k.nft.probe(ctx)
 		if err != nil {
@@ -118,23 +128,28 @@ func (k *Kernel) Set(ctx context.Context, d Desired) (err error) {
 		k.feat = &f
 	}
 	now := *k.feat
-	now.wayOut = waysOut()
+	now.wayOut = out
 	next := applied{}
 	next.skeleton, next.members = d.split(now)
 	// The cut first: it may not wait for anything that can fail.
 	if err := k.setCut(ctx, next.members); err != nil {
 		return err
 	}
+	if look {
+		if err := k.askOthers(ctx, lan, out); err != nil {
+			return err
+		}
+		k.wayOut = out
+	}
+	next.skeleton.Asks, next.skeleton.Asked = k.asks, k.asked
 	if err := k.setMain(ctx, &next); err != nil {
 		return err
 	}
 	before := k.set
 	k.set = &next
 	k.handed.Store(&d.Handed)
-	if k.othersChanged.Swap(false) || !k.watched.Load() || before == nil || before.skeleton != next.skeleton ||
-		!slices.Equal(before.members.unfiltered, next.members.unfiltered) {
+	if look || before.skeleton != next.skeleton || !slices.Equal(before.members.unfiltered, next.members.unfiltered) {
 		if err := k.besideOthers(ctx, next.skeleton, next.members); err != nil {
-			k.othersChanged.Store(true)
 			return err
 		}
 	}
@@ -150,6 +165,39 @@ func (k *Kernel) Set(ctx context.Context, d Desired) (err error) {
 		}
 	}
 	return k.endNewlyBound(ctx, before, next.members)
+}
+
+// askOthers reads what other firewalls say of connections from lan.
+func (k *Kernel) askOthers(ctx context.Context, lan, out []string) error {
+	r, err := k.nft.ruleset(ctx)
+	if err != nil {
+		return err
+	}
+	f := newFirewalls(r, lan)
+	a := f.asked()
+	text, err := execute("asked.nft.tmpl", a)
+	if err != nil {
+		return err
+	}
+	if text != k.asked && a.First != "" {
+		trial := "table inet netcurtain_probe {\n" + text + "\tchain " + handed + " {}\n\tchain " + refused + " {}\n" +
+			"\tchain probe {\n\t\ttype filter hook prerouting priority raw;\n\t\tgoto " + a.First + "\n\t}\n}\n"
+		if err := k.nft.check(ctx, trial); err != nil {
+			if ctx.Err() != nil {
+				return err
+			}
+			k.log.Error("another firewall cannot be asked, so nothing is handed to the proxy", "error", err)
+			f.unaskable = true
+		}
+	}
+	if k.asks, k.asked = a.First, text; f.unaskable {
+		k.asks, k.asked = refused, ""
+	}
+	f.bars = f.barred(lan, out)
+	if before := k.others.Swap(f); len(f.bars) > 0 && (before == nil || !slices.Equal(before.bars, f.bars)) {
+		k.log.Info("another firewall keeps devices from the internet, and so do we", "behind", f.bars)
+	}
+	return nil
 }
 
 // setMain brings table inet netcurtain to next.

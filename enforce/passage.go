@@ -24,7 +24,8 @@ import (
 // interfaces, thus open nothing to the internet. What is handed over is let in
 // first, for rules about the router's own ports 80 and 443 do not mean it;
 // look-ups are let in last, in place of the zone's refusal, after whatever the
-// household wrote about port 53 itself. They are put in again when that firewall
+// household wrote about port 53 itself, and so is the explicit proxy's port. A zone
+// that the firewall bars from the internet gets none of them. They are put in again when that firewall
 // was loaded anew, and Release takes them out.
 
 // passagePrefix begins the comment by which our rules in other tables are known.
@@ -38,9 +39,10 @@ type passages struct {
 	Gone                  []doomed
 	HandedOver            []string
 	LookupsIn, LookupsOut []place
+	ExplicitIn            []place
 	Zones, Comment        string
 	Deliver               uint32
-	Zone                  uint16
+	Zone, Explicit        uint16
 	HasZones              bool
 }
 
@@ -50,13 +52,18 @@ type doomed struct {
 	Handle uint64
 }
 
-// newPassages says which rules the tables of others need, and which are there in vain.
+// newPassages says which rules the tables of others need, and which are there in
+// vain. lan are the interfaces whose devices may go out at all.
 func newPassages(r ruleset, s skeleton, lan []string) passages {
+	if len(lan) == 0 {
+		s.Handover, s.InterceptDNS, s.Ports.Explicit = "", false, 0
+	}
 	p := passages{
 		Zones: "{ " + strings.Join(quoted(lan), ", ") + " }", Deliver: s.Marks.Deliver, Zone: zone, HasZones: s.Zones,
+		Explicit: s.Ports.Explicit,
 	}
 	sum := fnv.New32a()
-	fmt.Fprint(sum, p.Zones, p.Deliver, p.HasZones, s.InterceptDNS)
+	fmt.Fprint(sum, p.Zones, p.Deliver, p.HasZones, s.InterceptDNS, p.Explicit)
 	p.Comment = fmt.Sprintf("%sbrought to it (%08x)", passagePrefix, sum.Sum32())
 	hooks := r.hooks(lan)
 	for _, c := range r.chains {
@@ -92,7 +99,10 @@ func (p *passages) in(c chain, hook string, s skeleton) {
 	if refuses && s.InterceptDNS && hook == "output" {
 		add.LookupsOut = []place{at}
 	}
-	want := len(add.HandedOver) + len(add.LookupsIn) + len(add.LookupsOut)
+	if refuses && s.Ports.Explicit != 0 && hook == "input" {
+		add.ExplicitIn = []place{at}
+	}
+	want := len(add.HandedOver) + len(add.LookupsIn) + len(add.LookupsOut) + len(add.ExplicitIn)
 	if s.Zones {
 		want += len(add.LookupsIn) // those to other resolvers have a rule of their own
 	}
@@ -111,6 +121,7 @@ func (p *passages) in(c chain, hook string, s skeleton) {
 	p.HandedOver = append(p.HandedOver, add.HandedOver...)
 	p.LookupsIn = append(p.LookupsIn, add.LookupsIn...)
 	p.LookupsOut = append(p.LookupsOut, add.LookupsOut...)
+	p.ExplicitIn = append(p.ExplicitIn, add.ExplicitIn...)
 }
 
 var (
@@ -174,7 +185,9 @@ func (k *Kernel) besideOthers(ctx context.Context, s skeleton, m members) error 
 	if err := k.besideOffload(ctx, others.flowtables, m, s.NFLOGGroup); err != nil {
 		return err
 	}
-	text, err := execute("passages.nft.tmpl", newPassages(others, s, m.lan))
+	barred := k.Barred()
+	open := slices.DeleteFunc(slices.Clone(m.lan), func(name string) bool { return slices.Contains(barred, name) })
+	text, err := execute("passages.nft.tmpl", newPassages(others, s, open))
 	if err != nil || text == "" {
 		return err
 	}

@@ -29,6 +29,7 @@ type skeleton struct {
 	Zones        bool   // the kernel has conntrack zones
 	Handover     string // how guarded connections come to us: "tproxy", "redirect", or "" where the kernel can neither
 	Inside       string // interfaces that lead into the house and nowhere else, as nft lists them
+	Asks, Asked  string // the chain by which other firewalls are asked, "" for nobody; their rules for our table
 }
 
 // members are the elements of the sets that follow the household, in order.

@@ -1,0 +1,198 @@
+//go:build linux
+
+package enforce
+
+import (
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/netcurtain/netcurtain/devices"
+	"github.com/netcurtain/netcurtain/internal/netlab"
+)
+
+// TestAsked: what recorded firewalls are asked, in our own table.
+func TestAsked(t *testing.T) {
+	files, err := filepath.Glob("testdata/firewalls/*.txt")
+	if err != nil || len(files) < 4 {
+		t.Fatalf("%d recorded firewalls, %v", len(files), err)
+	}
+	for _, file := range files {
+		listing, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f := newFirewalls(parseRuleset(string(listing)), []string{"br-lan", "br-guest", "br-iot"})
+		text, err := execute("asked.nft.tmpl", f.asked())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, v := range f.vague {
+			text += "	# not understood: " + v + "\n"
+		}
+		golden(t, "firewalls/"+strings.TrimSuffix(filepath.Base(file), ".txt")+".asked", text)
+	}
+}
+
+// TestJudge: one rule or a few, and what may come of a connection.
+func TestJudge(t *testing.T) {
+	toy := Connection{
+		From: "br-lan", MACs: []devices.MAC{toyMAC}, Source: netip.MustParseAddr("192.168.77.12"),
+		To: netip.MustParseAddrPort("198.51.100.10:443"), Out: "wan0",
+	}
+	for _, c := range []struct {
+		rules string
+		want  outcome
+	}{
+		{``, passes},
+		{`drop`, isRefused},
+		{`ct state established,related accept; ct state invalid drop`, passes},
+		{`ct state vmap { established : accept, related : accept, invalid : drop }; reject`, isRefused},
+		{`ct state vmap { new : drop, established : accept }`, isRefused},
+		{`iifname "br-lan" drop`, isRefused},
+		{`iifname { "br-iot", "br-lan" } oifname "wan0" counter packets 4 bytes 10 drop`, isRefused},
+		{`iifname "br-*" drop`, isRefused},
+		{`iifname != "br-lan" drop`, passes},
+		{`iifname "br-guest" drop`, passes},
+		{`oifname "br-*" drop`, passes},
+		{`iif "br-lan" oif != "wan0" drop`, passes},
+		{`iifname vmap { "br-lan" : drop, "br-guest" : accept }`, isRefused},
+		{`iifname . oifname vmap { "br-lan" . "wan0" : drop }`, passes | isRefused},
+		{`ip saddr 192.168.77.12 reject`, isRefused},
+		{`ip saddr { 192.168.77.10-192.168.77.13, 10.0.0.0/8 } reject with icmpx admin-prohibited`, isRefused},
+		{`ip saddr != 192.168.77.0/24 reject`, passes},
+		{`ip6 saddr fd77::c drop`, passes},
+		{`meta nfproto ipv6 drop`, passes},
+		{`ip daddr 198.51.100.0/24 tcp dport { 80, 443 } drop`, isRefused},
+		{`tcp dport 22 drop; tcp dport 1-79 drop; udp dport 443 drop; icmp type echo-request drop`, passes},
+		{`meta l4proto { tcp, udp } th dport 443 drop`, isRefused},
+		{`meta l4proto udp drop; ip protocol udp drop`, passes},
+		{`ip protocol tcp drop`, isRefused},
+		{`ether saddr 02:00:5E:10:00:0C drop comment "no accept"`, isRefused},
+		{`ether saddr 02:00:5e:10:00:0a drop`, passes},
+		{`ip saddr @kids drop`, passes | isRefused},
+		{`ip saddr @guests accept; drop`, passes | isRefused},
+		{`meta hour "22:00"-"06:00" drop`, passes | isRefused},
+		{`meta mark & 0x000000ff == 0x00000001 jump bad`, passes | isRefused},
+		{`queue to 1`, passes | isRefused},
+		{`log prefix "drop" level info`, passes},
+		{`limit rate 5/second burst 5 packets accept; drop`, passes | isRefused},
+		{`ct mark set 0x1; meta priority set 1:2; tcp flags syn tcp option maxseg size set rt mtu`, passes},
+		{`ct status dnat accept; drop`, isRefused},
+		{`jump bad`, isRefused},
+		{`jump good`, passes},
+		{`jump good; drop`, passes},
+		{`jump empty; drop`, isRefused},
+		{`jump turns; drop`, isRefused},
+		{`goto empty; drop`, passes},
+		{`goto nowhere`, passes | isRefused},
+		{`return; drop`, passes},
+		{`meta mark 1 return; drop`, passes | isRefused},
+		{`jump round`, passes | isRefused},
+	} {
+		text := "table inet other {\n\tchain forward {\n\t\ttype filter hook forward priority filter; policy accept;\n\t\t" +
+			strings.ReplaceAll(c.rules, "; ", "\n\t\t") + "\n\t}\n" +
+			"\tchain bad {\n\t\tdrop\n\t}\n\tchain good {\n\t\taccept\n\t}\n\tchain empty {\n\t}\n\tchain turns {\n\t\treturn\n\t\taccept\n\t}\n" +
+			"\tchain round {\n\t\tip saddr @some drop\n\t\tjump round\n\t}\n}\n"
+		f := newFirewalls(parseRuleset(text), []string{"br-lan", "br-guest"})
+		if got := f.judge(toy); got != c.want {
+			t.Errorf("%s: %03b, want %03b", c.rules, got, c.want)
+		}
+	}
+}
+
+// TestFirewallsAreAsked: what another firewall refuses to forward is not handed to
+// the proxy, so that the firewall refuses it; everything else is. That holds for a
+// whole zone, for one device and for one destination, also after a change.
+func TestFirewallsAreAsked(t *testing.T) {
+	t.Parallel()
+	l, guest := withGuests(t)
+	l.serve(l.internet, "other", 80, other4, other6)
+	l.serve(l.internet, "other", 443, other4, other6)
+	// A zone without forwarding to wan, as fw4 writes it.
+	l.sh("nft flush chain inet fw4 forward_guest; nft add rule inet fw4 forward_guest jump reject_to_guest")
+	for _, rule := range []string{
+		"ether saddr " + l.tv.MAC.String() + ` counter jump handle_reject comment "!fw4: No internet for the tv"`,
+		"ip daddr " + other4.String() + " counter drop",
+		"meta l4proto tcp ip6 daddr 2001:db8:99::20 counter reject",
+		`meta hour "00:00"-"23:59" ip saddr 192.168.77.99 drop`,
+	} {
+		l.sh("nft 'insert rule inet fw4 forward_lan " + rule + "'")
+	}
+	d := guestsWanted()
+	d.Guarded = append(d.Guarded, tvMAC)
+	d.Ports.Explicit = 3128
+	l.serve(l.router, "explicit", 3128, netlab.RouterGuest4.Addr(), l.router.Addr4)
+	l.set(d)
+	l.alive(ServiceDNS, ServiceHTTP, ServiceTLS)
+	refused := func(when string, who *netlab.Host, word string, to ...netip.Addr) {
+		t.Helper()
+		for _, a := range to {
+			l.expect(when, who, "tcp", a, 80, word)
+			l.expect(when, who, "tcp", a, 443, word)
+		}
+	}
+	carried := func(when string, who *netlab.Host, to ...netip.Addr) {
+		t.Helper()
+		for _, a := range to {
+			l.expect(when, who, "tcp", a, 80, "http")
+			l.expect(when, who, "tcp", a, 443, "tls")
+		}
+	}
+	carried("nobody bars it", l.toy, sites...)
+	refused("its zone is barred", guest, "refused", append(sites, other4, other6)...)
+	refused("the device is barred", l.tv, "refused", sites...)
+	refused("the address is barred", l.toy, "silence", other4)
+	refused("the address is barred", l.toy, "refused", other6)
+	// Its input chain speaks of no look-ups, and we do not open it for them.
+	l.expect("its zone is barred", guest, "udp", netlab.RouterGuest4.Addr(), 53, "silence")
+	l.expect("its zone is barred", guest, "tcp", netlab.RouterGuest4.Addr(), 53, "refused")
+	l.expect("its zone is barred", guest, "tcp", netlab.RouterGuest4.Addr(), 3128, "refused")
+	l.expect("the explicit proxy", l.toy, "tcp", l.router.Addr4, 3128, "explicit")
+	l.in(func() error {
+		for _, c := range []struct {
+			from netip.Addr
+			mac  devices.MAC
+			to   netip.Addr
+			want bool
+		}{
+			{l.toy.Addr4, toyMAC, site4, true}, {l.toy.Addr6, toyMAC, site6, true}, {l.toy.Addr4, toyMAC, site6, true},
+			{l.toy.Addr4, toyMAC, other4, false}, {l.toy.Addr4, toyMAC, other6, false},
+			{l.tv.Addr4, tvMAC, site4, false}, {guest.Addr4, guestMAC, site4, false}, {guest.Addr6, guestMAC, site6, false},
+		} {
+			if got := l.k.Forwards([]devices.MAC{c.mac}, c.from, netip.AddrPortFrom(c.to, 443)); got != c.want {
+				t.Errorf("from %s to %s: %v, want %v", c.from, c.to, got, c.want)
+			}
+		}
+		if p := l.k.Check(t.Context()); len(p) > 0 {
+			t.Errorf("Check: %v", p)
+		}
+		return nil
+	})
+	if got := l.k.Barred(); len(got) != 1 || got[0] != netlab.GuestInterface {
+		t.Errorf("barred: %v", got)
+	}
+
+	l.fw4() // a forwarding was added, the rules are gone
+	l.set(d)
+	carried("after the change", guest, sites...)
+	carried("after the change", l.tv, sites...)
+	carried("after the change", l.toy, append(sites, other4, other6)...)
+	l.expect("after the change", guest, "udp", netlab.RouterGuest4.Addr(), 53, "ours")
+	l.expect("after the change", guest, "tcp", netlab.RouterGuest4.Addr(), 3128, "explicit")
+	l.expect("after the change", l.internet, "tcp", netlab.RouterWAN4.Addr(), 3128, "refused")
+
+	// What cannot be read goes straight, whether the firewall then refuses it or not.
+	l.sh("nft 'add set inet fw4 kids { type ipv4_addr; elements = { " + l.tv.Addr4.String() + " }; }'; nft insert rule inet fw4 forward_lan ip saddr @kids drop")
+	l.set(d)
+	l.expect("a set", l.tv, "tcp", site4, 443, "silence")
+	l.expect("a set", l.toy, "tcp", site4, 443, "site")
+	l.in(func() error {
+		if p := l.k.Check(t.Context()); len(p) != 1 || !strings.Contains(p[0].What, "ip saddr @kids drop") {
+			t.Errorf("Check: %v", p)
+		}
+		return nil
+	})
+}
