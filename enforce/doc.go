@@ -80,10 +80,22 @@
 // a guest zone may refuse it, and no chain of ours can accept what another table
 // refuses. So those tables get rules of ours, each with a comment that begins
 // "netcurtain: " (passages.nft.tmpl): handed-over connections are accepted first,
-// look-ups in place of the last refusal, both from our LAN interfaces only. They
+// look-ups and the explicit proxy's port in place of the last refusal, from our LAN
+// interfaces only, and not from those that the firewall bars from the internet. They
 // come back when that firewall was loaded anew (Watch tells) and go with Release.
 // Where a firewall still drops what we take from an interface, the counts differ,
 // and Alive leaves that interface's traffic alone for an hour: ErrBlocked.
+//
+// # What other firewalls refuse
+//
+// What the proxy carries leaves as the router's own and passes no forward chain. So
+// the rules of other tables' forward chains stand in our table a second time, in
+// their own words, reduced to what they say of a new TCP connection from the LAN
+// (firewall.go): it is handed over when all accept. One that is refused there is left
+// alone, and the firewall refuses it itself; so reading a rule as stricter than it is
+// costs the proxy's view of a connection, and never breaks one. Rules that cannot be
+// read count as that. They are read again when another program changes the kernel's
+// rules. Forwards asks the same of connections that the explicit proxy makes.
 //
 // # Between the parts of the house
 //

@@ -90,29 +90,43 @@ func newFirewalls(r ruleset, lan []string) *firewalls {
 			f.base = append(f.base, fc)
 		}
 	}
-	f.base = slices.DeleteFunc(f.base, func(c *forwardChain) bool { return !f.mayRefuse(c, 0) })
+	f.base = slices.DeleteFunc(f.base, func(c *forwardChain) bool { return !f.mayRefuse(c) })
 	asked := map[string]bool{}
 	for _, c := range f.base {
-		f.note(c, asked, 0)
+		f.note(c, asked)
 	}
 	return f
 }
 
 // maxJumps is the depth to which chains are followed; the kernel's own limit is 16.
-const maxJumps = 16
+// maxSteps bounds how many rules one connection is compared with.
+const (
+	maxJumps = 16
+	maxSteps = 10_000
+)
 
-func (f *firewalls) mayRefuse(c *forwardChain, depth int) bool {
-	if c == nil || depth > maxJumps {
-		return true
+// mayRefuse reports whether a chain, or one to which it leads, refuses anything.
+func (f *firewalls) mayRefuse(c *forwardChain) bool {
+	seen := map[*forwardChain]bool{}
+	var look func(c *forwardChain) bool
+	look = func(c *forwardChain) bool {
+		if c == nil {
+			return true
+		}
+		if seen[c] {
+			return false // told already, or about to be
+		}
+		seen[c] = true
+		return c.refuses || slices.ContainsFunc(c.steps, func(s step) bool {
+			return s.do == refuse || (s.do == call || s.do == leave) && look(f.chains[s.to])
+		})
 	}
-	return c.refuses || slices.ContainsFunc(c.steps, func(s step) bool {
-		return s.do == refuse || (s.do == call || s.do == leave) && f.mayRefuse(f.chains[s.to], depth+1)
-	})
+	return look(c)
 }
 
 // note gathers the rules that cannot be read, of the chains that are asked.
-func (f *firewalls) note(c *forwardChain, seen map[string]bool, depth int) {
-	if c == nil || seen[c.id] || depth > maxJumps {
+func (f *firewalls) note(c *forwardChain, seen map[string]bool) {
+	if c == nil || seen[c.id] {
 		return
 	}
 	seen[c.id] = true
@@ -120,7 +134,7 @@ func (f *firewalls) note(c *forwardChain, seen map[string]bool, depth int) {
 		if s.vague {
 			f.vague = append(f.vague, fmt.Sprintf("%s: %.120s", c.id, s.text))
 		}
-		f.note(f.chains[s.to], seen, depth+1)
+		f.note(f.chains[s.to], seen)
 	}
 }
 
@@ -402,7 +416,7 @@ func (w *writer) write(c *forwardChain, base bool) {
 func (w *writer) does(s step) string {
 	to := w.f.chains[s.to]
 	switch {
-	case s.do == accept && s.vague, s.do == call && s.vague && !w.f.mayRefuse(to, 0):
+	case s.do == accept && s.vague, s.do == call && s.vague && !w.f.mayRefuse(to):
 		return ""
 	case s.do == accept:
 		return "goto " + w.next
@@ -584,11 +598,11 @@ const (
 
 // judge tells what may come of n in all firewalls together.
 func (f *firewalls) judge(n Connection) outcome {
-	all := passes
+	all, budget := passes, maxSteps
 	for _, c := range f.base {
 		o := passes
 		if c.family == "inet" || !n.Source.IsValid() || (c.family == "ip") == n.Source.Is4() || (c.family == "ip") == n.To.Addr().Is4() {
-			o = f.walk(c, n, 0)
+			o = f.walk(c, n, 0, &budget)
 		}
 		if o&fallsThrough != 0 {
 			o &^= fallsThrough
@@ -606,11 +620,14 @@ func (f *firewalls) judge(n Connection) outcome {
 	return all
 }
 
-func (f *firewalls) walk(c *forwardChain, n Connection, depth int) (o outcome) {
+func (f *firewalls) walk(c *forwardChain, n Connection, depth int, budget *int) (o outcome) {
 	if c == nil || depth > maxJumps {
 		return passes | isRefused | fallsThrough
 	}
 	for _, s := range c.steps {
+		if *budget--; *budget < 0 {
+			return passes | isRefused | fallsThrough
+		}
 		holds := yes
 		if s.vague {
 			holds = maybe
@@ -631,7 +648,7 @@ func (f *firewalls) walk(c *forwardChain, n Connection, depth int) (o outcome) {
 		case back:
 			ends = true
 		case call, leave:
-			here = f.walk(f.chains[s.to], n, depth+1)
+			here = f.walk(f.chains[s.to], n, depth+1, budget)
 			ends = s.do == leave && here&fallsThrough != 0
 		}
 		o |= here &^ fallsThrough

@@ -243,6 +243,16 @@ func FuzzParseRuleset(f *testing.F) {
 		for _, at := range append(p.LookupsIn, p.LookupsOut...) {
 			all = append(all, at.Chain)
 		}
+		firewalls := newFirewalls(r, m.lan)
+		firewalls.judge(Connection{From: "br-lan", Source: tvPublic, Out: "wan0"})
+		for _, c := range firewalls.asked().Chains {
+			all = append(all, c.Name)
+			for _, rule := range c.Rules {
+				if strings.ContainsAny(rule, "\n;'`$\\#@") {
+					t.Errorf("a rule of others breaks out of its line: %q", rule)
+				}
+			}
+		}
 		for _, chain := range all {
 			if strings.ContainsAny(chain, "\n;{}\"'`$\\") {
 				t.Errorf("a chain's name breaks out of its line: %q", chain)

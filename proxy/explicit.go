@@ -153,12 +153,23 @@ func (c *conn) locate(ctx context.Context, name dnsname.Name, addr netip.Addr, p
 		}
 	}
 	var usable []netip.AddrPort
+	barred, forwards := false, c.proxy.cfg.Forwards
 	for _, a := range addrs {
-		if to := netip.AddrPortFrom(a.Unmap(), port); c.proxy.mayCarry(to) == "" && len(usable) < maxAddrs {
-			usable = append(usable, to)
+		to := netip.AddrPortFrom(a.Unmap(), port)
+		if c.proxy.mayCarry(to) != "" || len(usable) == maxAddrs {
+			continue
 		}
+		if forwards != nil && !forwards(c.device, c.src.Addr(), to) {
+			barred = true
+			continue
+		}
+		usable = append(usable, to)
 	}
-	if len(usable) == 0 {
+	switch {
+	case len(usable) > 0:
+	case barred:
+		return errors.New("the firewall of this house does not let this device go there")
+	default:
 		return errors.New("it is not on the internet: what is in the house is reached without a proxy")
 	}
 	c.dst, c.others = usable[0], usable[1:]

@@ -71,6 +71,9 @@ type Config struct {
 	// client would get them, an error where it would get none.
 	ExplicitPort uint16
 	LookUp       func(ctx context.Context, client netip.Addr, name dnsname.Name) ([]netip.Addr, error)
+	// Forwards reports whether the firewall would let a device open a connection by
+	// itself, which it sees nothing of when the explicit proxy does; nil is always.
+	Forwards     func(d devices.Device, client netip.Addr, to netip.AddrPort) bool
 	FurtherPorts func() []uint16 // that it may be asked for beside 80 and 443; may be nil
 	Transparent  bool            // listen with IP_TRANSPARENT; needs CAP_NET_ADMIN
 	MarkOurs     uint32          // SO_MARK of every socket that we open; 0 is none

@@ -49,8 +49,12 @@ func (c carried) Proxied(x proxy.Carried) {
 func newProxy(d *daemon, s *configs.Settings, lookUp func(context.Context, netip.Addr, dnsname.Name) ([]netip.Addr, error)) (*proxy.Proxy, error) {
 	return proxy.New(proxy.Config{
 		HTTPPort: s.Proxy.HTTPPort, TLSPort: s.Proxy.TLSPort, Transparent: true, MarkOurs: s.House.MarkOurs, MaxConns: proxyRoom(s.Proxy.MaxConnections),
-		ExplicitPort: s.Proxy.ExplicitPort, LookUp: lookUp, FurtherPorts: func() []uint16 { return d.settings.Load().Proxy.Ports },
-		Devices: d.registry, Resolve: d.resolve, Decider: d.engine,
+		ExplicitPort: s.Proxy.ExplicitPort, LookUp: lookUp,
+		Forwards: func(dev devices.Device, client netip.Addr, to netip.AddrPort) bool {
+			return d.kernel.Forwards(dev.MACs, client, to)
+		},
+		FurtherPorts: func() []uint16 { return d.settings.Load().Proxy.Ports },
+		Devices:      d.registry, Resolve: d.resolve, Decider: d.engine,
 		Describe:  func(n dnsname.Name) atlas.Destination { x, _ := d.atlas.Lookup(n); return x },
 		NameOf:    d.nameOf,
 		Observer:  carried{d.observer},

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -245,6 +246,9 @@ func (d *daemon) report(ctx context.Context) api.Health {
 		d.log.Error("looking where this box stands", "error", err)
 	} else {
 		r.Place, problems = around.String(), append(around.Problems(), problems...)
+	}
+	if barred := d.kernel.Barred(); len(barred) > 0 {
+		r.Place += "; the firewall keeps devices behind " + strings.Join(barred, " and ") + " from the internet, and nothing is carried for them"
 	}
 	problems = append(problems, d.secondResolvers()...)
 	for _, p := range problems {
