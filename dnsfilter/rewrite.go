@@ -71,7 +71,9 @@ func (l *lookup) answered(a *policy.Answers) *dns.Msg {
 		switch code := dns.StringToRcode[r.Value]; {
 		case r.Type == "RCODE" && code == dns.RcodeNameError:
 			return negative(l.r, code, l.name.Parent(), ttl)
-		case r.Type == "RCODE" && code != dns.RcodeSuccess:
+		case r.Type == "RCODE" && code == dns.RcodeSuccess:
+			return negative(l.r, code, l.name, ttl)
+		case r.Type == "RCODE":
 			return reply(l.r, code)
 		case r.Type == dns.TypeToString[l.q.Qtype]:
 			if rr := l.record(r, ttl); rr != nil {

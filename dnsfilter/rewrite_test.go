@@ -80,6 +80,14 @@ fd00::5 nas.home
 ||empty.example^$dnsrewrite=NOERROR;;
 ||refused.example^$dnsrewrite=REFUSED
 ||none.example^$dnsrewrite=NXDOMAIN
+||codes.example^$dnsrewrite=forced.example
+||codes.example^$dnsrewrite=192.0.2.1
+||codes.example^$dnsrewrite=REFUSED
+||empties.example^$dnsrewrite=forced.example
+||empties.example^$dnsrewrite=192.0.2.1
+||empties.example^$dnsrewrite=NOERROR
+||names.example^$dnsrewrite=192.0.2.1
+||names.example^$dnsrewrite=forced.example
 ||loop.example^$dnsrewrite=127.0.0.1
 ||noweb.example^$dnstype=HTTPS
 sink.example A 192.0.2.77
@@ -143,6 +151,10 @@ address=/dm.example/192.0.2.88
 		{"empty.example.", dns.TypeA, "NOERROR", 15, ""},
 		{"refused.example.", dns.TypeA, "REFUSED", 15, "rule ||refused.example^$dnsrewrite=REFUSED"},
 		{"none.example.", dns.TypeA, "NXDOMAIN", 15, ""},
+		// A response code stands for all other answers, and a CNAME for all records.
+		{"codes.example.", dns.TypeA, "REFUSED", 15, ""},
+		{"empties.example.", dns.TypeA, "NOERROR", 15, ""},
+		{"names.example.", dns.TypeA, "NOERROR | names.example. 10 IN CNAME forced.example. | forced.example. 60 IN A 192.0.2.50", 4, ""},
 		{"loop.example.", dns.TypeA, "NOERROR | loop.example. 10 IN A 127.0.0.1", 15, ""},
 		{"noweb.example.", dns.TypeHTTPS, "NOERROR", 15, "rule ||noweb.example^$dnstype=HTTPS"},
 		{"noweb.example.", dns.TypeA, "NOERROR | noweb.example. 60 IN A 192.0.2.62", 0, ""},

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/netcurtain/netcurtain/devices"
@@ -148,13 +149,16 @@ type Verdict struct {
 }
 
 // Answers are what a question is answered with instead of being asked: records
-// whatever their type, of which the taker gives those that fit the question. A
-// CNAME replaces all others; "RCODE" is an answer without records.
+// whatever their type, of which the taker gives those that fit the question.
+// "RCODE", an answer without records, replaces all others, and else a CNAME does.
 type Answers struct{ Records []blocklist.Answer }
 
 // Canonical is the name of which the question is to be asked instead: that of the
-// first CNAME.
+// first CNAME, unless there is to be no record at all.
 func (a *Answers) Canonical() (dnsname.Name, bool) {
+	if slices.ContainsFunc(a.Records, func(r blocklist.Answer) bool { return r.Type == "RCODE" }) {
+		return "", false
+	}
 	for _, r := range a.Records {
 		if r.Type == "CNAME" {
 			n, err := dnsname.Parse(r.Value)

@@ -32,13 +32,17 @@ func parseAdblock(line string) (r *rule, reason string) {
 	switch {
 	case reason != "":
 		return nil, reason
-	case r.kind == anyName && len(r.clients)+len(r.tags)+len(r.types)+len(r.deny) == 0 && body != "||*^":
-		return nil, "it would cover every name; ||*^ says that this is meant"
+	case !isRegexp && len(body) < minPattern && len(r.clients)+len(r.tags)+len(r.types)+len(r.deny) == 0:
+		return nil, "it would cover too many names; ||*^ says that all are meant"
 	case r.rewrite == rewriteAll && !r.allow:
 		r.rewrite, r.answer = rewriteOne, Answer{"RCODE", "NOERROR"}
 	}
 	return r, ""
 }
+
+// minPattern is how many octets a pattern needs that nothing else narrows down:
+// nobody means all names that end with a letter.
+const minPattern = 3
 
 // cutModifiers splits a rule behind its pattern. Of a regular expression it
 // returns what is between the slashes.
@@ -50,13 +54,18 @@ func cutModifiers(s string) (body, modifiers string, isRegexp bool) {
 				i++
 			case s[i] == '/' && i > 1 && i == len(s)-1:
 				return s[1:i], "", true
-			case s[i] == '/' && i > 1 && s[i+1] == '$' && i+2 < len(s) && s[i+2] >= 'a' && s[i+2] <= 'z':
+			case s[i] == '/' && i > 1 && s[i+1] == '$' && (i+2 == len(s) || isModifierStart(s[i+2])):
 				return s[1:i], s[i+2:], true
 			}
 		}
 	}
 	body, modifiers, _ = strings.Cut(s, "$")
 	return body, modifiers, false
+}
+
+// isModifierStart tells "/x/$important" from a regular expression in which "/$" stands.
+func isModifierStart(c byte) bool {
+	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c == '~' || c == ' ' || c == ','
 }
 
 // splitItems splits s at sep, but not where it is escaped or inside quotes.
@@ -89,6 +98,10 @@ func (r *rule) parseModifiers(s string) (reason string) {
 		key, value, hasValue := strings.Cut(item, "=")
 		key = strings.ToLower(strings.TrimSpace(key))
 		switch key {
+		case "": // a comma too many
+			if hasValue {
+				return "a modifier without a name"
+			}
 		case "important", "badfilter":
 			if hasValue {
 				return "$" + key + " takes no value"
@@ -234,7 +247,7 @@ func unescape(s string) string {
 	}
 	var b strings.Builder
 	for i := 0; i < len(s); i++ {
-		if s[i] == '\\' && i+1 < len(s) && strings.IndexByte(`'",|\`, s[i+1]) >= 0 {
+		if s[i] == '\\' && i+1 < len(s) && strings.IndexByte(`'",|`, s[i+1]) >= 0 {
 			i++
 		}
 		b.WriteByte(s[i])
@@ -251,7 +264,7 @@ const maxStars = 10
 func parsePattern(s string) (p pattern, reason string) {
 	s = strings.ToLower(s)
 	switch {
-	case s == "^":
+	case strings.Trim(s, "|^") == "" && strings.Contains(s, "^"):
 		return p, "a ^ alone never matches"
 	case strings.HasPrefix(s, "||"):
 		p.start, s = labelStart, s[2:]
@@ -264,9 +277,16 @@ func parsePattern(s string) (p pattern, reason string) {
 		case "", ":", "http:", "https:", "*:":
 			p.start, s = nameStart, s[i+2:]
 		default:
-			return p, "an address of a page, not a name"
+			return p, pageReason
+		}
+		if s == "" {
+			return p, "a rule without a name"
 		}
 	} else if p.start == anywhere && strings.HasPrefix(s, "/") {
+		// "/ads." is the slash before a name; "/ads.js" and "/ads-" are about a page.
+		if !strings.HasSuffix(s, ".") {
+			return p, pageReason
+		}
 		p.start, s = nameStart, s[1:]
 	}
 	if rest, ok := strings.CutPrefix(s, "*."); ok && p.start == anywhere && !strings.ContainsAny(rest, "*^|/:") {
@@ -278,7 +298,7 @@ func parsePattern(s string) (p pattern, reason string) {
 	for s != "" && s[len(s)-1] == '*' {
 		s = s[:len(s)-1]
 	}
-	if s != "" && s[len(s)-1] == '/' && strings.IndexByte(s[:len(s)-1], '/') < 0 {
+	if s != "" && s[len(s)-1] == '/' && (p.start != anywhere || s != open) && strings.IndexByte(s[:len(s)-1], '/') < 0 {
 		p.end, s = true, s[:len(s)-1] // "||x.example/*" is the whole of a site
 	} else {
 		s, p.end = cutEnd(s, s == open)
@@ -291,7 +311,7 @@ func parsePattern(s string) (p pattern, reason string) {
 	}
 	switch {
 	case strings.ContainsAny(s, "/?="):
-		return p, "an address of a page, not a name"
+		return p, pageReason
 	case strings.ContainsRune(s, ':'):
 		return p, "a port: what covers a name covers all of its ports"
 	case strings.ContainsAny(s, "^|"):

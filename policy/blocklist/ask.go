@@ -76,7 +76,7 @@ func (x *Index) Match(name dnsname.Name, mask uint64) (m Match, ok bool) {
 	case rules:
 		ok = x.askAll(&Question{Name: name}, mask, &m)
 	case forms:
-		ok = x.matchNames(name, mask, &m)
+		ok = x.askNames(&Question{Name: name}, mask, &m)
 	}
 	runtime.KeepAlive(x) // the mapping goes when x does
 	return m, ok
@@ -99,7 +99,7 @@ func (x *Index) Ask(q *Question, mask uint64) (m Match, ok bool) {
 	case rules:
 		ok = x.askAll(q, mask, &m)
 	case forms:
-		ok = x.matchNames(q.Name, mask, &m)
+		ok = x.askNames(q, mask, &m)
 	}
 	runtime.KeepAlive(x)
 	return m, ok
@@ -110,7 +110,16 @@ func (x *Index) askAll(q *Question, mask uint64, m *Match) (ok bool) {
 	if x.rules.gather(q, mask, nil) {
 		return x.decideAll(q, mask, m)
 	}
-	return x.matchNames(q.Name, mask, m)
+	return x.askNames(q, mask, m)
+}
+
+// askNames asks the names alone; all of them at once where a zone's exception has
+// to be held against longer names.
+func (x *Index) askNames(q *Question, mask uint64, m *Match) (ok bool) {
+	if ok = x.matchNames(q.Name, mask, m); ok && m.form.shape().zone {
+		return x.decideAll(q, mask, m)
+	}
+	return ok
 }
 
 // decideAll weighs all that speaks. It is a function of its own because findings
@@ -172,6 +181,7 @@ type finding struct {
 	all       bool // it takes every rewrite away
 	important bool
 	bad       bool
+	zone      bool // it yields to a longer name of its list
 	gone      bool // something took it away
 	typed     bool
 	list      uint8
@@ -203,7 +213,7 @@ func (f *findings) addRecord(r *record, off int, asked dnsname.Name) {
 		}
 	}
 	one := finding{
-		kind: KindBlock, important: r.flags&flagImportant != 0, bad: r.flags&flagBad != 0,
+		kind: KindBlock, important: r.flags&flagImportant != 0, bad: r.flags&flagBad != 0, zone: r.flags&flagZone != 0,
 		list: r.list, weight: r.weight, identity: r.identity, record: off + 1,
 	}
 	if r.flags&flagAllow != 0 {
@@ -235,14 +245,14 @@ func (x *Index) gatherNames(name dnsname.Name, mask uint64, found *findings) {
 		for pairs := x.pairsOf(set); len(pairs) >= 2; pairs = pairs[2:] {
 			list, f := pairs[0], form(pairs[1])
 			if kind := x.kindOf(list, f, n == name, mask); kind != KindNone {
-				found.add(finding{kind: kind, list: list, identity: identityOf(f, n), name: n, form: f})
+				found.add(finding{kind: kind, list: list, identity: identityOf(f, n), name: n, form: f, zone: f.shape().zone})
 			}
 		}
 	}
 }
 
-// settle strikes out what $badfilter and the exceptions from rewriting take away,
-// and the answers of lists that have none to give. Allow lists and block lists do
+// settle strikes out what $badfilter, the exceptions from rewriting and a zone's
+// longer names take away, and the answers of lists that have none to give. Allow lists and block lists do
 // not touch each other.
 func (x *Index) settle(found *findings, noRewrite uint64) {
 	all := found.all[:found.n]
@@ -262,6 +272,16 @@ func (x *Index) settle(found *findings, noRewrite uint64) {
 			if !all[j].bad && all[j].identity == all[i].identity && x.isAllow(all[j].list) == x.isAllow(all[i].list) {
 				all[j].gone = true
 			}
+		}
+	}
+	for i := range all {
+		z := &all[i]
+		if !z.zone {
+			continue
+		}
+		for j := range all {
+			f := &all[j]
+			z.gone = z.gone || f.list == z.list && len(f.name) > len(z.name) && !f.gone
 		}
 	}
 	for i := range all {
@@ -323,12 +343,31 @@ func (x *Index) matchOf(best *finding, found *findings) (m Match) {
 	if m.Kind == KindRewrite || m.Kind == KindHosts {
 		m.Nowhere = true
 		for i := range found.n {
-			if f := &found.all[i]; f.kind == m.Kind && !f.gone && !f.exception {
-				m.Nowhere = m.Nowhere && x.leadsNowhere(f)
+			f := &found.all[i]
+			if f.kind != m.Kind || f.gone || f.exception {
+				continue
 			}
+			if x.isCode(f) { // which stands for all answers
+				m.Nowhere = true
+				break
+			}
+			m.Nowhere = m.Nowhere && x.leadsNowhere(f)
 		}
 	}
 	return m
+}
+
+// isCode reports whether f answers with a response code alone.
+func (x *Index) isCode(f *finding) bool {
+	if f.record == 0 {
+		return false
+	}
+	r, _, ok := recordAt(x.rules.records, f.record-1)
+	if !ok {
+		return false
+	}
+	kind, _, _ := r.answer()
+	return string(kind) == "RCODE"
 }
 
 // leadsNowhere is Answer.LeadsNowhere without making one.

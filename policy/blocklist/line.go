@@ -8,11 +8,10 @@ import (
 )
 
 // lineParser reads one line after the other. What a line is, its own text says;
-// of the lines before it only a zone's origin and open parentheses are kept.
+// of the lines before it only what a zone's records need is kept.
 type lineParser struct {
-	origin dnsname.Name // of an RPZ zone
-	inside bool         // the parentheses of its SOA record
-	emit   func(parsed) (reason string)
+	zone zone
+	emit func(parsed) (reason string)
 }
 
 // line hands each rule of one line to emit. It returns the reason when the line,
@@ -20,34 +19,34 @@ type lineParser struct {
 func (p *lineParser) line(line string) (reason string) {
 	blank := line != "" && (line[0] == ' ' || line[0] == '\t')
 	line = strings.TrimSpace(line)
-	if p.inside {
-		line, _, _ = strings.Cut(line, ";")
-		p.inside = !strings.Contains(line, ")")
-		return ""
+	if p.zone.open != nil {
+		return p.goOn(line)
 	}
 	if line == "" || line[0] == '#' || line[0] == '!' || line[0] == ';' || line[0] == '[' && line[len(line)-1] == ']' {
 		return ""
 	}
-	if strings.HasPrefix(line, "$TTL ") || strings.HasPrefix(line, "$ORIGIN ") || strings.HasPrefix(line, "$TTL\t") || strings.HasPrefix(line, "$ORIGIN\t") {
-		return p.zoneSetting(line)
+	if word, value, ok := cutField(line); ok && line[0] == '$' && isDirective(word) {
+		return p.zone.direct(word, value)
 	}
-	line = cutComment(line)
-	if key, value, ok := strings.Cut(line, "=/"); ok && isWord(key) {
-		return p.dnsmasq(key, value, line)
+	if key, value, ok := strings.Cut(line, "="); ok && isWord(strings.TrimSpace(key)) {
+		return p.dnsmasq(strings.TrimSpace(key), strings.TrimSpace(cutComment(value)), cutComment(line))
 	}
 	first, rest, _ := cutField(line)
 	if f, addr, isAddr := hostsForm(first); isAddr {
+		rest, _, _ = strings.Cut(rest, "#") // hosts(5): a comment begins wherever the # stands
 		if rest == "" {
 			return "an address without a name"
 		}
 		return p.hosts(f, addr, rest)
 	}
-	if rr, ok := zoneRecord(line, blank); ok {
-		return p.record(rr, line)
+	if isRecord(line, blank) {
+		return p.record(line, blank)
 	}
 	if isAdblock(line) {
 		return p.adblock(line)
 	}
+	line = cutComment(line)
+	first, rest, _ = cutField(line)
 	switch {
 	case rest != "":
 		return "several words and the first is no address"
@@ -79,8 +78,13 @@ func (p *lineParser) rule(r *rule) (reason string) {
 	return p.emit(parsed{more: r})
 }
 
+// adblock reads a rule first with a " #" and what follows, which may be of a
+// client's name, and then without it.
 func (p *lineParser) adblock(line string) (reason string) {
 	r, reason := parseAdblock(line)
+	if cut := cutComment(line); reason != "" && cut != line {
+		r, reason = parseAdblock(cut)
+	}
 	if reason != "" {
 		return reason
 	}
@@ -222,195 +226,3 @@ func isLocalhost(name string) bool {
 // OfOwnMachine reports whether name is one of those that every hosts file gives
 // to the machine that it lies on: no list has anything to say about it.
 func OfOwnMachine(name dnsname.Name) bool { return isLocalhost(string(name)) }
-
-// ——— dnsmasq ———
-
-// dnsmasq reads "address=/a/b/0.0.0.0", "server=/a/", "local=/a/": each name
-// stands for all below it.
-func (p *lineParser) dnsmasq(key, value, line string) (reason string) {
-	i := strings.LastIndexByte(value, '/')
-	if i < 0 {
-		return "a name between slashes is missing"
-	}
-	names, target := value[:i], value[i+1:]
-	base := rule{text: line}
-	base.kind = subtreeName
-	switch {
-	case key != "address" && key != "server" && key != "local":
-		return "a dnsmasq option that is no rule about names"
-	case target == "":
-	case key != "address" && target == "#":
-		base.allow = true // asked where all else is asked
-	case key != "address":
-		return "it says whom to ask about a name, not whether"
-	case target == "#":
-	default:
-		addr, err := netip.ParseAddr(target)
-		if err != nil {
-			return "no address behind the last slash"
-		}
-		if a := answerOf(addr); !a.LeadsNowhere() {
-			base.rewrite, base.answer = rewriteOne, a
-		}
-	}
-	for name := range strings.SplitSeq(names, "/") {
-		r := base
-		name = strings.TrimPrefix(name, ".")
-		if rest, ok := strings.CutPrefix(name, "*."); ok {
-			name, r.kind = rest, belowName
-		}
-		if name == "#" || name == "" {
-			reason = "it would cover every name"
-			continue
-		}
-		n, why := parseName(name)
-		if why == "" {
-			r.pattern.text = string(n)
-			why = p.rule(&r)
-		}
-		if why != "" {
-			reason = why
-		}
-	}
-	return reason
-}
-
-// ——— RPZ ———
-
-// A record of a response policy zone: owner, type, data.
-type zoneLine struct{ owner, kind, data string }
-
-// zoneRecord reads "owner [ttl] [class] TYPE data". Types are written in
-// capitals there, which no other kind of line has as its second word or later.
-func zoneRecord(line string, blank bool) (rr zoneLine, ok bool) {
-	rest := line
-	if blank {
-		if first, _, _ := cutField(line); !isZoneWord(first) {
-			blank = false // an indented line of another kind
-		}
-	}
-	if !blank {
-		var more bool
-		if rr.owner, rest, more = cutField(line); !more {
-			return rr, false
-		}
-	}
-	for range 3 {
-		var word string
-		word, rest, _ = cutField(rest)
-		switch {
-		case isZoneType(word):
-			rr.kind = strings.ToUpper(word)
-			rr.data, _, _ = strings.Cut(rest, ";")
-			rr.data = strings.TrimSpace(rr.data)
-			return rr, rr.data != ""
-		case !isZoneWord(word):
-			return rr, false
-		}
-	}
-	return rr, false
-}
-
-// isZoneWord reports whether w can stand before the data: a TTL, a class, a type.
-func isZoneWord(w string) bool {
-	if isZoneType(w) || strings.EqualFold(w, "IN") {
-		return true
-	}
-	digits := strings.TrimRight(w, "smhdwSMHDW")
-	for i := 0; i < len(digits); i++ {
-		if digits[i] < '0' || digits[i] > '9' {
-			return false
-		}
-	}
-	return digits != ""
-}
-
-func isZoneType(w string) bool {
-	switch strings.ToUpper(w) {
-	case "CNAME", "A", "AAAA", "SOA", "NS", "TXT", "MX", "SRV", "HTTPS", "SVCB", "PTR":
-		return true
-	}
-	return false
-}
-
-// zoneSetting reads $TTL and $ORIGIN.
-func (p *lineParser) zoneSetting(line string) (reason string) {
-	word, value, _ := cutField(line)
-	if word != "$ORIGIN" {
-		return ""
-	}
-	value, _, _ = strings.Cut(value, ";")
-	n, err := dnsname.Parse(strings.TrimSpace(value))
-	if err != nil {
-		return err.Error()
-	}
-	p.origin = n
-	return ""
-}
-
-func (p *lineParser) record(rr zoneLine, line string) (reason string) {
-	switch {
-	case rr.kind == "SOA":
-		p.inside = strings.Contains(rr.data, "(") && !strings.Contains(rr.data, ")")
-		// Names of the zone itself end in its own name.
-		if n, err := dnsname.Parse(rr.owner); err == nil && rr.owner != "@" && strings.HasSuffix(rr.owner, ".") {
-			p.origin = n
-		}
-		return ""
-	case rr.kind == "NS", rr.owner == "@", rr.owner == "":
-		return ""
-	}
-	r := &rule{text: line}
-	r.kind = exactName
-	owner, below := strings.CutPrefix(rr.owner, "*.")
-	if below {
-		r.kind = belowName
-	}
-	if strings.HasSuffix(owner, ".") && p.origin != "" {
-		owner = strings.TrimSuffix(strings.TrimSuffix(owner, "."), "."+string(p.origin))
-	}
-	n, reason := parseName(owner)
-	if reason != "" {
-		return reason
-	}
-	for _, trigger := range []dnsname.Name{"rpz-ip", "rpz-client-ip", "rpz-nsip", "rpz-nsdname"} {
-		if n.IsAtOrBelow(trigger) {
-			return "a rule about addresses or servers, not about names"
-		}
-	}
-	r.pattern.text = string(n)
-	if reason := r.policyAction(rr.kind, rr.data); reason != "" {
-		return reason
-	}
-	return p.rule(r)
-}
-
-// policyAction reads what an RPZ record says is to happen.
-func (r *rule) policyAction(kind, data string) (reason string) {
-	if kind == "CNAME" {
-		switch strings.ToLower(strings.TrimSuffix(data, ".")) {
-		case "", "*", "rpz-drop":
-			return ""
-		case "rpz-passthru":
-			r.allow = true
-			return ""
-		case "rpz-tcp-only":
-			return "rpz-tcp-only neither blocks nor allows"
-		}
-		if strings.Contains(data, "*") {
-			return "a CNAME to a wildcard"
-		}
-		data = strings.TrimSuffix(data, ".")
-	}
-	if kind == "TXT" {
-		data = strings.Trim(data, `"`)
-	}
-	a, reason := parseAnswer(kind, data)
-	if reason != "" {
-		return reason
-	}
-	if !a.LeadsNowhere() {
-		r.rewrite, r.answer = rewriteOne, a
-	}
-	return ""
-}

@@ -20,11 +20,15 @@ type naiveRule struct {
 	re                          *regexp.Regexp
 	modifiers                   map[string]string
 	equal                       string // equal for rules that differ in $badfilter only
+	zone                        string // the name, of a line of a name server's language
 }
 
 // naive reads one line of the generator or of a real list.
 func naive(line string) naiveRule {
 	r := naiveRule{modifiers: map[string]string{}}
+	if r.readZone(line) {
+		return r
+	}
 	if _, name, ok := strings.Cut(line, " "); ok {
 		r.host, line = true, name
 	}
@@ -56,10 +60,39 @@ func naive(line string) naiveRule {
 		r.modifiers[key] = value
 		equal = append(equal, m)
 	}
-	slices.Sort(equal)
+	slices.Sort(equal[2:])
 	r.equal = strings.Join(equal, " ")
 	r.re = naivePattern(pattern, r.host)
 	return r
+}
+
+// readZone reads a line of dnsmasq or of a response policy zone.
+func (r *naiveRule) readZone(line string) bool {
+	var below, same, action string
+	if m := regexp.MustCompile(`^(?:address|server)=/(\*\.)?(.*)/(.*)$`).FindStringSubmatch(line); m != nil {
+		below, same, r.zone, action = `(.+\.)?`, "||"+m[2]+"^", m[2], m[3]
+		if m[1] != "" {
+			below, same = `.+\.`, "*."+m[2]
+		}
+		r.allow = action == "#"
+	} else if m := regexp.MustCompile(`^(\*\.)?(\S+) (?:CNAME|A) (\S+)$`).FindStringSubmatch(line); m != nil {
+		same, r.zone, action = "|"+m[2]+"^", m[2], m[3]
+		if m[1] != "" {
+			below, same = `.+\.`, "*."+m[2]
+		}
+		r.allow = action == "rpz-passthru."
+	} else {
+		return false
+	}
+	if _, err := netip.ParseAddr(action); err == nil && action != "0.0.0.0" {
+		r.modifiers["dnsrewrite"] = action
+	}
+	r.equal = line
+	if !r.allow && len(r.modifiers) == 0 { // it is what an adblock-style rule is
+		r.equal = "false " + same
+	}
+	r.re = regexp.MustCompile("^" + below + regexp.QuoteMeta(r.zone) + "$")
+	return true
 }
 
 // sameMeaning gives patterns that cover the same names one text.
@@ -157,6 +190,13 @@ func naiveDecide(rules []naiveRule, lists []Text, q *Question, mask uint64) Kind
 			return b.bad && !r.host && b.equal == r.equal && lists[b.list].Allow == lists[r.list].Allow
 		})
 	})
+	said := slices.Clone(speak)
+	speak = slices.DeleteFunc(speak, func(r naiveRule) bool {
+		return r.zone != "" && slices.ContainsFunc(said, func(o naiveRule) bool {
+			yields := r.allow || r.modifiers["dnsrewrite"] != ""
+			return yields && o.list == r.list && len(o.zone) > len(r.zone)
+		})
+	})
 	var rewrites, exceptions []naiveRule
 	has := map[string]bool{}
 	for _, r := range speak {
@@ -225,6 +265,9 @@ func TestAskAgreesWithNaiveMatcher(t *testing.T) {
 		if strings.HasSuffix(p, "/*") {
 			p = strings.TrimSuffix(p, "/*") + "^" // what it means
 		}
+		if len(p) < minPattern {
+			p = "||" + p
+		}
 		var modifiers []string
 		for rng.IntN(3) == 0 {
 			modifiers = append(modifiers, one("important", "dnstype=A", "dnstype=~A", "dnstype=A|AAAA", "ctag=tv", "ctag=~tv|pc",
@@ -246,6 +289,11 @@ func TestAskAgreesWithNaiveMatcher(t *testing.T) {
 		}
 		return p
 	}
+	zoneLine := func() string {
+		n := name()
+		return one("address=/"+n+"/", "address=/*."+n+"/", "address=/"+n+"/192.0.2.1", "address=/"+n+"/0.0.0.0", "server=/"+n+"/#",
+			n+" CNAME .", "*."+n+" CNAME .", n+" CNAME rpz-passthru.", "*."+n+" CNAME rpz-passthru.", "*."+n+" A 192.0.2.2")
+	}
 	decided := map[Kind]int{}
 	rounds, least := 40, 500
 	if underRace {
@@ -259,6 +307,10 @@ func TestAskAgreesWithNaiveMatcher(t *testing.T) {
 		for i := range lists {
 			lists[i].Source = Source{Name: fmt.Sprint(i), Allow: rng.IntN(8) == 0}
 			text := "||never.invalid^\n"
+			line := line
+			if rng.IntN(4) == 0 {
+				line = zoneLine
+			}
 			for range 1 + rng.IntN(40) {
 				l := line()
 				r := naive(l)

@@ -19,6 +19,7 @@ const (
 	flagAllow     = 1 << iota // @@
 	flagImportant             // $important
 	flagBad                   // $badfilter
+	flagZone                  // yields to what its list says of a longer name
 )
 
 // identity is equal for equal rules, whichever of them has $badfilter.
@@ -95,6 +96,7 @@ func bit(b bool) byte {
 func (r *rule) flags() (f byte) {
 	f = bit(r.allow) * flagAllow
 	f |= bit(r.important) * flagImportant
+	f |= bit(r.zone) * flagZone
 	return f | bit(r.bad)*flagBad
 }
 
@@ -275,7 +277,10 @@ func isClient(kind clientKind, text []byte, q *Question) bool {
 		if len(text) != 17 || !q.ClientAddr.IsValid() {
 			return false
 		}
-		// Both as IPv6, where IPv4 has its mapped form.
+		// Both as IPv6, where IPv4 has its mapped form: "::/0" is no IPv4 address.
+		if q.ClientAddr.Unmap().Is4() && text[16] < 96 {
+			return false
+		}
 		return samePrefix([16]byte(text), q.ClientAddr.As16(), int(text[16]))
 	case clientMAC:
 		return len(text) == 6 && q.ClientMAC != [6]byte{} && string(q.ClientMAC[:]) == string(text)
@@ -313,10 +318,12 @@ func (d *decoder) tags(have []string) bool {
 	return c.ok()
 }
 
-// allowed reports whether name is not one of $denyallow.
+// allowed reports whether name is not one of $denyallow. A rule with such names
+// speaks of names only: an address belongs to none of them and to all.
 func (d *decoder) allowed(name dnsname.Name) bool {
 	ok := true
 	for n := d.number(); n > 0 && !d.bad; n-- {
+		ok = ok && !isAddressLike(name)
 		r := record{kind: subtreeName, pattern: d.text()}
 		ok = ok && !r.covers(name)
 	}

@@ -104,10 +104,7 @@ func parseAnswer(kind, value string) (a Answer, reason string) {
 		if kind == "PTR" && !strings.HasSuffix(value, ".") {
 			value += "."
 		}
-	case "TXT":
-		if value == "" {
-			return a, bad
-		}
+	case "TXT": // anything, nothing too
 	case "MX":
 		if len(words) != 2 || !number(0) || !target(1) {
 			return a, bad
@@ -129,8 +126,9 @@ func parseAnswer(kind, value string) (a Answer, reason string) {
 // areParams checks the parameters of RFC 9460 §2.1, as far as the shape goes.
 func areParams(words []string) bool {
 	for _, w := range words {
-		key, value, ok := strings.Cut(w, "=")
-		if key == "" || ok && value == "" {
+		key, value, _ := strings.Cut(w, "=")
+		alone := key == "no-default-alpn" || strings.HasPrefix(key, "key") // needs no value
+		if key == "" || value == "" && (!alone || strings.HasSuffix(w, "=")) {
 			return false
 		}
 	}

@@ -8,21 +8,25 @@ import (
 
 // form is how a rule that is but a name was written. It decides what the rule
 // covers, and lets the text be recovered from the name alone. Values are part of
-// the file format.
+// the file format: more may come behind, and a program passes over those that it
+// does not know.
 type form uint8
 
 const (
-	formPlain      form = iota // x
-	formHosts                  // 0.0.0.0 x
-	formHosts127               // 127.0.0.1 x
-	formHosts6                 // :: x
-	formHosts6One              // ::1 x
-	formBelow                  // *.x
-	formSubtree                // ||x^
-	formAllow                  // @@||x^
-	formAllowBelow             // @@*.x, @@||*.x^
-	formExact                  // |x^
-	formAllowExact             // @@|x^
+	formPlain          form = iota // x
+	formHosts                      // 0.0.0.0 x
+	formHosts127                   // 127.0.0.1 x
+	formHosts6                     // :: x
+	formHosts6One                  // ::1 x
+	formBelow                      // *.x
+	formSubtree                    // ||x^
+	formAllow                      // @@||x^
+	formAllowBelow                 // @@*.x, @@||*.x^
+	formExact                      // |x^
+	formAllowExact                 // @@|x^
+	formZoneAllow                  // server=/x/#
+	formZoneAllowExact             // x CNAME rpz-passthru.
+	formZoneAllowBelow             // *.x CNAME rpz-passthru.
 	formCount
 )
 
@@ -32,6 +36,7 @@ type shape struct {
 	self, below   bool   // what it covers
 	allow         bool
 	hosts         string // the address that it gives; such a rule yields to all others
+	zone          bool   // it yields to what its list says of a longer name
 }
 
 func (f form) shape() shape {
@@ -58,6 +63,12 @@ func (f form) shape() shape {
 		return shape{before: "|", after: "^", self: true}
 	case formAllowExact:
 		return shape{before: "@@|", after: "^", self: true, allow: true}
+	case formZoneAllow:
+		return shape{before: "server=/", after: "/#", self: true, below: true, allow: true, zone: true}
+	case formZoneAllowExact:
+		return shape{after: " CNAME rpz-passthru.", self: true, allow: true, zone: true}
+	case formZoneAllowBelow:
+		return shape{before: "*.", after: " CNAME rpz-passthru.", below: true, allow: true, zone: true}
 	}
 	return shape{}
 }
@@ -106,6 +117,7 @@ type rule struct {
 	allow     bool // @@
 	important bool
 	bad       bool // cancels the equal rule without $badfilter
+	zone      bool // of dnsmasq or a policy zone: yields to what its list says of a longer name
 	types     []typeItem
 	clients   []clientItem
 	tags      []textItem
@@ -161,6 +173,14 @@ func (r *rule) simple() (form, dnsname.Name, bool) {
 		return 0, "", false
 	}
 	n := dnsname.Name(r.pattern.text)
+	switch {
+	case r.zone && r.allow && r.kind == exactName:
+		return formZoneAllowExact, n, true
+	case r.zone && r.allow && r.kind == belowName:
+		return formZoneAllowBelow, n, true
+	case r.zone && r.allow && r.kind == subtreeName:
+		return formZoneAllow, n, true
+	}
 	switch r.kind {
 	case exactName:
 		return pick(r.allow, formAllowExact, formExact), n, true
@@ -189,11 +209,13 @@ func (r *rule) weight() (n uint8) {
 	return n
 }
 
+const pageReason = "an address of a page, not a name"
+
 // parseName reads s as a name that can be looked up.
 func parseName(s string) (n dnsname.Name, reason string) {
 	switch {
 	case strings.Contains(s, "/"):
-		return "", "an address of a page, not a name"
+		return "", pageReason
 	case strings.Contains(s, "*"):
 		return "", "a * inside a name"
 	}

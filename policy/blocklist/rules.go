@@ -413,7 +413,7 @@ func (x *ruleIndex) copyRules(list uint8, take func(*rule)) {
 func (r *record) decode() *rule {
 	out := &rule{
 		pattern: pattern{kind: r.kind, text: string(r.pattern), start: r.start, end: r.end},
-		allow:   r.flags&flagAllow != 0, important: r.flags&flagImportant != 0, bad: r.flags&flagBad != 0,
+		allow:   r.flags&flagAllow != 0, important: r.flags&flagImportant != 0, bad: r.flags&flagBad != 0, zone: r.flags&flagZone != 0,
 		rewrite: r.rewrite,
 	}
 	d := r.rest

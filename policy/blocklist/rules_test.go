@@ -2,6 +2,7 @@ package blocklist
 
 import (
 	"fmt"
+	"net/netip"
 	"strings"
 	"testing"
 
@@ -112,5 +113,22 @@ func TestRuleTextIsBounded(t *testing.T) {
 	m, ok := x.Match("x.example", 1)
 	if got := x.Rule(m); !ok || len(got) > maxRuleText || !strings.HasSuffix(got, "…") {
 		t.Errorf("%v, %d octets: %s", ok, len(got), got)
+	}
+}
+
+// "All of IPv6" is no IPv4 address, however that is written; and a rule with
+// $denyallow speaks of names, not of the addresses in an answer.
+func TestWhoAndWhatIsMeant(t *testing.T) {
+	x := mustCompile(t, text("ads", "||six.example^$client=::/0\n||four.example^$client=0.0.0.0/0\n||one.example^$client=192.0.2.7\n*$denyallow=example"))
+	for _, c := range []struct{ name, client, want string }{
+		{"six.example", "2001:db8::1", "block"}, {"six.example", "192.0.2.7", "none"}, {"six.example", "::ffff:192.0.2.7", "none"},
+		{"four.example", "192.0.2.7", "block"}, {"four.example", "::ffff:192.0.2.7", "block"}, {"four.example", "2001:db8::1", "none"},
+		{"one.example", "::ffff:192.0.2.7", "block"},
+		{"other.test", "192.0.2.7", "block"}, {"192.0.2.9", "192.0.2.7", "none"},
+	} {
+		q := Question{Name: dnsname.Name(c.name), Type: 1, ClientAddr: netip.MustParseAddr(c.client)}
+		if got := outcome(x, &q); got != c.want {
+			t.Errorf("%s for %s: %s, want %s", c.name, c.client, got, c.want)
+		}
 	}
 }

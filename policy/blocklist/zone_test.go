@@ -50,3 +50,44 @@ plain.test
 		}
 	}
 }
+
+// In the languages of name servers the longest name holds, whichever way it says.
+// Each was asked of the name server itself (dnsmasq 2.90, BIND 9.18).
+func TestLongestNameOfAZoneHolds(t *testing.T) {
+	for _, c := range []struct{ zone, name, want string }{
+		{"address=/x.test/\nserver=/b.x.test/#", "c.b.x.test", "allow"},
+		{"server=/x.test/#\naddress=/b.x.test/", "c.b.x.test", "block"},
+		{"server=/x.test/#\naddress=/b.x.test/", "c.x.test", "allow"},
+		{"server=/x.test/#\naddress=/x.test/", "x.test", "allow"},
+		{"address=/x.test/192.0.2.1\naddress=/b.x.test/", "b.x.test", "block"},
+		{"address=/x.test/192.0.2.1\nserver=/b.x.test/#", "b.x.test", "allow"},
+		{"address=/#/192.0.2.1\nserver=/x.test/#", "x.test", "allow"},
+		{"address=/#/192.0.2.1\nserver=/x.test/#", "y.test", "rewrite=A:192.0.2.1"},
+		{"address=/#/0.0.0.0\nserver=/x.test/#", "y.test", "block"},
+		{"address=/*x.test/", "ax.test", "block"},
+		{"*.x.test CNAME rpz-passthru.\nb.x.test CNAME .", "b.x.test", "block"},
+		{"*.x.test CNAME rpz-passthru.\n*.b.x.test CNAME .", "b.x.test", "allow"},
+		{"*.x.test CNAME rpz-passthru.\n*.b.x.test CNAME .", "c.b.x.test", "block"},
+		{"*.test A 192.0.2.1\nx.test CNAME rpz-passthru.", "x.test", "allow"},
+		{"*.test A 192.0.2.1\nx.test CNAME .", "x.test", "block"},
+		{"* CNAME .\nx.test CNAME rpz-passthru.", "x.test", "allow"},
+		{"* CNAME .\nx.test CNAME rpz-passthru.", "y.test", "block"},
+		{"x.test A 192.0.2.1\n  A 192.0.2.2", "x.test", "rewrite=A:192.0.2.1|A:192.0.2.2"},
+		{"x.test CNAME (\n ; why\n . )\ny.test CNAME .", "x.test", "block"},
+		{"x.test CNAME (\n ; why\n . )\ny.test CNAME .", "y.test", "block"},
+		{"$ORIGIN rpz.zone.\n@ SOA a. b. 1 1 1 1 1\n$ORIGIN test.rpz.zone.\nx CNAME .", "x.test", "block"},
+		{"$ORIGIN rpz.zone.\n@ SOA a. b. 1 1 1 1 1\n$ORIGIN test\nx CNAME .\n@ CNAME .", "x.test", "block"},
+		{"$ORIGIN rpz.zone.\n@ SOA a. b. 1 1 1 1 1\n$ORIGIN test\nx CNAME .\n@ CNAME .", "test", "block"},
+		{"$ORIGIN .\nrpz.zone 60 IN SOA a. b. 1 1 1 1 1\nx.test.rpz.zone 60 IN CNAME .", "x.test", "block"},
+	} {
+		x := mustCompile(t, text("zone", c.zone))
+		if got := outcome(x, &Question{Name: dnsname.Name(c.name), Type: 1}); got != c.want {
+			t.Errorf("%q: %s is %s, want %s", c.zone, c.name, got, c.want)
+		}
+	}
+	// Another list's rules are no part of the zone.
+	x := mustCompile(t, text("zone", "server=/x.test/#"), text("ads", "||b.x.test^"))
+	if got := outcome(x, &Question{Name: "b.x.test", Type: 1}); got != "allow" {
+		t.Error(got)
+	}
+}
