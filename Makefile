@@ -19,7 +19,7 @@ export PATH := $(PATH):/usr/sbin:/sbin
 SHELL := /bin/bash
 .SHELLFLAGS := -o pipefail -c
 
-.PHONY: help run test build demo-test score bench soak fuzz lint clean
+.PHONY: help run test build demo-test score bench soak vm fuzz lint clean
 help: ## say what each target does
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
@@ -53,6 +53,12 @@ soak: ## a hundred thousand connections (N=…) through the real daemon, which m
 	@$(MAKE) --no-print-directory build
 	@env -u CC go test -c -o build/e2e.test ./e2e
 	@cd e2e && exec ../scripts/root env NETCURTAIN_SOAK=$(or $(N),100000) NETCURTAIN_BINARY=$(CURDIR)/netcurtain ../build/e2e.test -test.run TestStories/soak -test.v
+
+vm: ## the stories beside a real flow table, in a virtual machine with Debian's kernel
+	@scripts/setup vm
+	@$(MAKE) --no-print-directory build
+	@env -u CC go test -c -o build/e2e.test ./e2e
+	@cd e2e && exec ../scripts/vm env NETCURTAIN_NEED_ROOT=1 NETCURTAIN_BINARY=$(CURDIR)/netcurtain ../build/e2e.test -test.run TestOffload -test.v
 
 fuzz: ## every fuzz target for FUZZTIME (default 5s)
 	@scripts/fuzz $(or $(FUZZTIME),5s)

@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -200,7 +202,6 @@ type health struct {
 	recorder *journal.Recorder
 	now      func() time.Time
 	mu       sync.Mutex // guards what follows
-	order    []string
 	lines    map[string]api.HealthLine
 }
 
@@ -221,9 +222,6 @@ func (h *health) set(name string, err error, well, mend string) {
 	}
 	h.mu.Lock()
 	before, known := h.lines[name]
-	if !known {
-		h.order = append(h.order, name)
-	}
 	h.lines[name] = line
 	h.mu.Unlock()
 	if known && before.OK == line.OK || !known && line.OK {
@@ -255,7 +253,7 @@ func (d *daemon) report(ctx context.Context) api.Health {
 		r.Lines = append(r.Lines, api.HealthLine{Name: "this box", Meaning: p.What, Mend: p.Fix})
 	}
 	d.health.mu.Lock()
-	for _, name := range d.health.order {
+	for _, name := range slices.Sorted(maps.Keys(d.health.lines)) {
 		r.Lines = append(r.Lines, d.health.lines[name])
 	}
 	d.health.mu.Unlock()
