@@ -193,7 +193,7 @@ func BenchmarkIdle(b *testing.B) {
 					}
 					all = append(all, c, o)
 				}
-				for name != "websocket" && p.parking.len() < 2*conns { // until every one of them rests
+				for p.parking.len() < 2*conns { // until every one of them rests
 					time.Sleep(10 * time.Millisecond)
 				}
 				b.ReportMetric(float64(memory()-before)/conns, "B/conn")

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -47,9 +48,12 @@ type conn struct {
 
 	mu               sync.Mutex
 	share            *share
+	waiting          *share          // judged, while nobody has said anything
 	upstream, secure *http.Transport // in clear, over TLS
+	clear            *origin         // what upstream has dialled last
 	origin           *net.TCPConn    // the other side's socket, while it is spliced or rests
 	idle             *time.Timer
+	patience         time.Duration // of idle
 }
 
 // share is what one host has of a connection: all of it, but for keep-alive
@@ -62,34 +66,31 @@ type share struct {
 	verdict   policy.Verdict
 	seen      dissect.Result
 	dest      atlas.Destination
-	overTLS   bool // leaves the house encrypted, though the device speaks in clear
+	changes   uint64 // of the rules, when it was asked
+	overTLS   bool   // leaves the house encrypted, though the device speaks in clear
 	start     time.Time
 	out0, in0 int64 // the counters when it began
 }
 
 func (p *Proxy) newConn(c *net.TCPConn) *conn {
-	p.metrics.open.Inc()
-	conn := &conn{TCPConn: c, proxy: p, src: addrPort(c.RemoteAddr()), dst: p.original(c)}
-	p.conns.Add(1)
-	p.live.Store(conn, struct{}{})
-	return conn
+	return &conn{TCPConn: c, proxy: p, src: addrPort(c.RemoteAddr()), dst: p.original(c)}
 }
 
 // Read implements net.Conn.
-func (c *conn) Read(b []byte) (int, error) {
-	if c.rest.begins {
-		return c.readRested(b)
-	}
-	if len(c.peeked) > 0 {
-		n := copy(b, c.peeked)
+func (c *conn) Read(b []byte) (n int, err error) {
+	switch {
+	case len(c.peeked) > 0:
+		n = copy(b, c.peeked)
 		if c.peeked = c.peeked[n:]; len(c.peeked) == 0 {
 			c.peeked = nil
 		}
-		c.out.Add(int64(n))
-		return n, nil
+	case c.rest.begins:
+		n, err = c.readRested(b)
+	default:
+		n, err = c.TCPConn.Read(b)
 	}
-	n, err := c.TCPConn.Read(b)
 	c.out.Add(int64(n))
+	c.rest.passed(b, n)
 	return n, err
 }
 
@@ -100,17 +101,14 @@ func (c *conn) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// Both of these are for WebSockets, which are many, idle and of small messages: 4 KiB
-// for each direction will do.
-
 // ReadFrom hides the one of TCPConn, which would not count.
 func (c *conn) ReadFrom(r io.Reader) (int64, error) {
-	return io.CopyBuffer(struct{ io.Writer }{c}, struct{ io.Reader }{r}, make([]byte, 4<<10))
+	return c.proxy.copyBuffered(struct{ io.Writer }{c}, r)
 }
 
 // WriteTo hides the one of TCPConn, which would not yield what was peeked.
 func (c *conn) WriteTo(w io.Writer) (int64, error) {
-	return io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{c}, make([]byte, 4<<10))
+	return c.proxy.copyBuffered(w, struct{ io.Reader }{c})
 }
 
 // Close closes the connection, tells what was carried and frees its place, once.
@@ -197,10 +195,6 @@ func (c *conn) wait(s *net.TCPConn, ticket *atomic.Uint64, then func()) error {
 func (c *conn) carry(ctx context.Context) {
 	p := c.proxy
 	if why := p.mayCarry(c.dst); why != "" {
-		if c.answerProbe() {
-			_ = c.Close()
-			return
-		}
 		p.metrics.refused.WithLabelValues(why).Inc()
 		p.log.Debug("not carried", "why", why, "from", c.src, "to", c.dst)
 		c.refuse()
@@ -230,9 +224,7 @@ func (c *conn) takeUp(ctx context.Context, patience time.Duration) {
 		c.refuse() // it said nothing: there is nothing to decide
 	case said == speaksHTTP:
 		c.watch(webIdle)
-		if !c.proxy.handoff.offer(c) {
-			_ = c.Close()
-		}
+		c.serve()
 	case said == speaksOther:
 		kind := policy.HelloNameless
 		if c.dst.Port() == tlsPort {
@@ -257,20 +249,21 @@ const tlsPort = 443
 // webIdle is how long a connection that speaks HTTP may be silent.
 const webIdle = 15 * time.Minute
 
-// watch aborts c when nothing moved in either direction for idle.
-func (c *conn) watch(idle time.Duration) {
+// watch aborts c when nothing moved in either direction for patience.
+func (c *conn) watch(patience time.Duration) {
 	last := c.out.Load() + c.in.Load()
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.patience = patience
 	if c.idle != nil {
-		c.idle.Reset(idle)
+		c.idle.Reset(patience)
 		return
 	}
-	c.idle = time.AfterFunc(idle, func() {
+	c.idle = time.AfterFunc(patience, func() {
 		if now := c.out.Load() + c.in.Load(); now != last {
 			last = now
 			c.mu.Lock()
-			c.idle.Reset(idle)
+			c.idle.Reset(c.patience)
 			c.mu.Unlock()
 			return
 		}
@@ -356,10 +349,11 @@ func (c *conn) carrySilent(ctx context.Context) {
 		return
 	}
 	c.mu.Lock()
-	c.origin = up
+	c.origin, c.waiting = up, s
 	c.mu.Unlock()
 	c.watch(c.proxy.cfg.IdleTimeout)
 	_ = c.TCPConn.SetReadDeadline(time.Time{})
+	c.recheck(s)
 	err = c.waitForFirst(up, func() {
 		c.proxy.parking.forget(c.waits[0].Load())
 		c.setShare(s)
@@ -367,7 +361,7 @@ func (c *conn) carrySilent(ctx context.Context) {
 	}, func() {
 		c.proxy.parking.forget(c.waits[1].Load())
 		c.mu.Lock()
-		c.origin = nil
+		c.origin, c.waiting = nil, nil
 		c.mu.Unlock()
 		_ = up.Close()
 		c.takeUp(ctx, 0)
@@ -438,7 +432,8 @@ func (c *conn) newShare(name dnsname.Name, source flow.NameSource, q policy.Quer
 			names = append(names, outer)
 		}
 	}
-	s := &share{name: name, dst: c.dst, source: source, seen: seen, start: p.cfg.Now(), out0: c.out.Load(), in0: c.in.Load()}
+	c.followHousehold()
+	s := &share{name: name, dst: c.dst, source: source, seen: seen, start: p.cfg.Now(), out0: c.out.Load(), in0: c.in.Load(), changes: p.changes.Load()}
 	if p.cfg.Describe != nil && name != "" {
 		s.dest = p.cfg.Describe(name)
 	}
@@ -480,9 +475,10 @@ func (p *Proxy) decide(asked []policy.Query) (v policy.Verdict) {
 func (c *conn) setShare(s *share) {
 	c.endShare()
 	c.mu.Lock()
-	c.share = s
+	c.share, c.waiting = s, nil
 	c.mu.Unlock()
 	c.tell(s)
+	c.recheck(s)
 }
 
 // tell hands what is known of s to the observer.
@@ -520,17 +516,57 @@ func (c *conn) flow(s *share) journal.Flow {
 // nowBlocked reports whether what c carries would be refused, were it asked now.
 func (c *conn) nowBlocked() bool {
 	c.mu.Lock()
-	s := c.share
+	s := cmp.Or(c.share, c.waiting)
 	if s == nil || s.verdict.Action == policy.Block { // a block page may be on its way
 		c.mu.Unlock()
 		return false
 	}
 	asked := slices.Clone(s.asked)
 	c.mu.Unlock()
+	d, known := c.proxy.deviceNow(c.device.ID, c.src.Addr())
 	for i := range asked {
 		asked[i].Now = c.proxy.cfg.Now()
+		if known {
+			asked[i].Device, asked[i].Kind, asked[i].Mode = d.ID, d.Kind, d.Mode
+		}
 	}
 	return c.proxy.decide(asked).Action == policy.Block
+}
+
+// reconsider ends c if what it carries would be refused now.
+func (c *conn) reconsider() {
+	if c.nowBlocked() {
+		_ = c.SetLinger(0)
+		c.abort() // whoever carries it finds it closed, and closes the rest
+		c.proxy.metrics.refused.WithLabelValues("reconsidered").Inc()
+	}
+}
+
+// recheck reconsiders when rules have changed since s was judged: it was not yet
+// there to be found when they did.
+func (c *conn) recheck(s *share) {
+	if c.proxy.changes.Load() != s.changes {
+		c.reconsider()
+	}
+}
+
+// followHousehold takes up what was chosen for the device since the connection began.
+func (c *conn) followHousehold() {
+	if d, known := c.proxy.deviceNow(c.device.ID, c.src.Addr()); known && d.ID == c.device.ID {
+		c.mu.Lock() // a body that passes late may tell of the device
+		defer c.mu.Unlock()
+		c.device.Mode, c.device.Kind = d.Mode, d.Kind
+		c.device.CarryEncrypted, c.device.StripTracking = d.CarryEncrypted, d.StripTracking
+	}
+}
+
+// deviceNow is how a device that talks from an address is treated now, if it is still
+// known, or has become so.
+func (p *Proxy) deviceNow(id devices.ID, a netip.Addr) (d devices.Device, known bool) {
+	if d, known = p.cfg.Devices.ByID(id); !known {
+		d, known = p.cfg.Devices.ByAddr(a)
+	}
+	return d, known
 }
 
 // endShare tells of the share that ran until now.
@@ -575,24 +611,32 @@ func (p *Proxy) deviceAt(a netip.Addr) devices.Device {
 	return devices.Device{ID: devices.ID(a.String())}
 }
 
-// answerProbe answers our own Probe: a connection from this machine to the
-// listener itself that brings the token. Policy is asked as for any other, so
-// that a probe does not pass where a device would hang.
-func (c *conn) answerProbe() bool {
-	local := addrPort(c.LocalAddr())
-	if !c.src.Addr().IsLoopback() && c.src.Addr() != local.Addr() {
-		return false
-	}
+// mayBeProbe reports whether c comes from this machine and goes to the listener itself.
+func (c *conn) mayBeProbe() bool {
+	ours := c.src.Addr().IsLoopback() || c.src.Addr() == addrPort(c.LocalAddr()).Addr()
+	return ours && (c.dst.Port() == c.proxy.cfg.HTTPPort || c.dst.Port() == c.proxy.cfg.TLSPort)
+}
+
+// answerProbe answers our own Probe, which brings the token. Policy is asked as for
+// any other connection, so that a probe does not pass where a device would hang; and
+// it hears that there is no room where a device would find none.
+func (c *conn) answerProbe() {
+	defer c.TCPConn.Close()
 	if c.SetDeadline(time.Now().Add(time.Second)) != nil {
-		return false
+		return
 	}
 	buf := make([]byte, len(c.proxy.token))
 	if _, err := io.ReadFull(c.TCPConn, buf); err != nil || string(buf) != c.proxy.token {
-		return false
+		c.proxy.metrics.refused.WithLabelValues("own").Inc() // it may be long about it: see maxProbes
+		_ = c.SetLinger(0)
+		return
 	}
 	c.proxy.cfg.Decider.Decide(policy.Query{Layer: policy.LayerTLS, Now: c.proxy.cfg.Now(), Name: "probe.invalid", Proto: flow.TCP})
-	_, err := c.TCPConn.Write([]byte("ok"))
-	return err == nil
+	answer := probeOK
+	if !c.proxy.couldTakeSlot() {
+		answer = probeFull
+	}
+	_, _ = io.WriteString(c.TCPConn, answer)
 }
 
 // isTimeout reports whether err is a deadline that passed.

@@ -49,9 +49,7 @@ func (c *conn) acceptExplicit() {
 		return
 	}
 	c.watch(webIdle)
-	if !p.handoff.offer(c) {
-		_ = c.Close()
-	}
+	c.serve()
 }
 
 // looksAfter reports whether a device's web traffic is seen at all.
@@ -201,6 +199,7 @@ func (p *Proxy) tunnel(w http.ResponseWriter, r *http.Request, name dnsname.Name
 	// What the device sent without waiting stands in net/http's buffer.
 	early, _ := rw.Reader.Peek(rw.Reader.Buffered())
 	c.peeked = slices.Clone(early)
+	c.out.Add(-int64(len(early))) // it is read once more
 	_ = c.SetDeadline(time.Time{})
 	if _, err := c.Write([]byte("HTTP/1.1 200 Connection established\r\n\r\n")); err != nil {
 		c.refuse()

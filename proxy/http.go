@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"bufio"
 	"context"
 	"io"
 	"log"
@@ -117,13 +116,8 @@ func (p *Proxy) serveHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "this is no proxy for you", http.StatusBadRequest)
 		return
 	}
-	c.response = &response{ResponseWriter: w, control: http.NewResponseController(w), buffers: &p.copies}
-	defer func() {
-		if hijacked := c.response.hijacked; hijacked != nil {
-			_ = hijacked.Close() // goproxy leaves it open
-		}
-		c.response = nil // it holds the request; the connection may idle for long
-	}()
+	c.response = &response{ResponseWriter: w, control: http.NewResponseController(w), conn: c}
+	defer func() { c.response = nil }() // it holds the request; the connection may idle for long
 	p.goproxy.ServeHTTP(c.response, r)
 }
 
@@ -135,7 +129,6 @@ func (p *Proxy) judgeRequest(r *http.Request, ctx *goproxy.ProxyCtx) (*http.Requ
 		p.metrics.refused.WithLabelValues("host").Inc()
 		return r, goproxy.NewResponse(r, goproxy.ContentTypeText, http.StatusBadRequest, err.Error()+"\n")
 	}
-	c.choicesNow()
 	q := policy.Query{Layer: policy.LayerHTTP, Path: policy.PathClass(r.Method, r.RequestURI)}
 	if c.dst.Port() == tlsPort {
 		q.Hello = policy.HelloNotTLS
@@ -163,15 +156,6 @@ func (p *Proxy) judgeRequest(r *http.Request, ctx *goproxy.ProxyCtx) (*http.Requ
 	return r, nil
 }
 
-// choicesNow takes up what the household chose since the connection began.
-func (c *conn) choicesNow() {
-	if d, ok := c.proxy.cfg.Devices.ByAddr(c.src.Addr()); ok && d.ID == c.device.ID {
-		c.mu.Lock() // a body that passes late may tell of the device
-		defer c.mu.Unlock()
-		c.device.CarryEncrypted, c.device.StripTracking = d.CarryEncrypted, d.StripTracking
-	}
-}
-
 // took counts one thing that was taken out of what the device asks or is answered.
 func (c *conn) took(kind string) {
 	c.proxy.metrics.stripped.WithLabelValues(kind).Inc()
@@ -196,6 +180,7 @@ func (c *conn) shareFor(r *http.Request, s *share) *share {
 	if running != nil && running.name == s.name && running.dst == s.dst && running.verdict == s.verdict && running.overTLS == s.overTLS {
 		before := c.goOn(running, s)
 		c.overhear(r, running, before)
+		c.recheck(s)
 		return running
 	}
 	if running == nil {
@@ -253,9 +238,11 @@ func (c *conn) answer(resp *http.Response, x exchange, encrypted bool) *http.Res
 	if x.thirdParty {
 		stripAnswer(resp, c.took)
 	}
-	if resp.StatusCode != http.StatusSwitchingProtocols {
-		resp.Body = &flushing{ReadCloser: resp.Body, to: c.response, begun: resp.ContentLength < 0}
+	if resp.StatusCode == http.StatusSwitchingProtocols {
+		c.response.switched = resp.Body
+		return resp
 	}
+	resp.Body = &flushing{ReadCloser: resp.Body, to: c.response, begun: resp.ContentLength < 0}
 	return resp
 }
 
@@ -305,13 +292,12 @@ func (f *flushing) Read(b []byte) (int, error) {
 	return f.ReadCloser.Read(b)
 }
 
-// response keeps hold of a connection that was hijacked, and adds nothing to
-// what the origin said.
+// response adds nothing to what the origin said.
 type response struct {
 	http.ResponseWriter
 	control  *http.ResponseController
-	buffers  *sync.Pool
-	hijacked net.Conn
+	conn     *conn
+	switched io.Reader // what the origin says in another protocol
 }
 
 func (w *response) Unwrap() http.ResponseWriter { return w.ResponseWriter }
@@ -327,17 +313,15 @@ func (w *response) WriteHeader(status int) {
 
 // ReadFrom implements io.ReaderFrom, to copy a body without a new buffer for each.
 func (w *response) ReadFrom(r io.Reader) (int64, error) {
-	buf := w.buffers.Get().(*[]byte)
-	defer w.buffers.Put(buf)
-	return io.CopyBuffer(struct{ io.Writer }{w.ResponseWriter}, r, *buf)
+	return w.conn.proxy.copyBuffered(struct{ io.Writer }{w.ResponseWriter}, r)
+}
+
+// copyBuffered copies through a pooled buffer.
+func (p *Proxy) copyBuffered(to io.Writer, from io.Reader) (int64, error) {
+	buf := p.copies.Get().(*[]byte)
+	defer p.copies.Put(buf)
+	return io.CopyBuffer(to, from, *buf)
 }
 
 // Flush implements http.Flusher.
 func (w *response) Flush() { _ = w.control.Flush() }
-
-// Hijack implements http.Hijacker, for WebSockets.
-func (w *response) Hijack() (net.Conn, *bufio.ReadWriter, error) {
-	c, rw, err := w.control.Hijack()
-	w.hijacked = c
-	return c, rw, err
-}

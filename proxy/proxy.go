@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -26,9 +27,10 @@ import (
 	"github.com/netcurtain/netcurtain/policy"
 )
 
-// Devices finds the device that talks from an address.
+// Devices finds the device that talks from an address, and how one is treated now.
 type Devices interface {
 	ByAddr(addr netip.Addr) (devices.Device, bool)
+	ByID(id devices.ID) (devices.Device, bool)
 }
 
 // Decider decides; *policy.Engine is one.
@@ -120,7 +122,9 @@ type Proxy struct {
 	log     *slog.Logger
 	metrics *metrics
 	slots   chan struct{} // one for each connection that is carried
+	probes  chan struct{} // and for each that may be Probe's
 	token   string        // by which Probe's connection is known
+	changes atomic.Uint64 // how often Reconsider was told of some
 	page    *blockPage
 	goproxy *goproxy.ProxyHttpServer
 	http    *http.Server
@@ -192,6 +196,7 @@ func New(cfg Config) (*Proxy, error) {
 		log:     cfg.Logger.With("room", "proxy"),
 		metrics: m,
 		slots:   make(chan struct{}, cfg.MaxConns),
+		probes:  make(chan struct{}, maxProbes),
 		token:   "netcurtain-probe-" + rand.Text() + "\n",
 		page:    page,
 		held:    map[devices.ID]int{},
@@ -249,11 +254,8 @@ func (p *Proxy) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	p.ctx = ctx
 	for _, l := range listeners {
-		take := func(c *conn) { c.carry(ctx) }
-		if slices.Contains(explicit, l) {
-			take = (*conn).acceptExplicit
-		}
-		g.Go(func() error { return p.accept(ctx, l, take) })
+		handed := !slices.Contains(explicit, l)
+		g.Go(func() error { return p.accept(ctx, l, handed) })
 	}
 	for range maxAsking {
 		g.Go(func() error { return p.askServers(ctx) })
@@ -299,7 +301,8 @@ func (p *Proxy) endpoints() []netip.AddrPort {
 }
 
 // accept has each connection of l taken up in a goroutine of its own until ctx ends.
-func (p *Proxy) accept(ctx context.Context, l net.Listener, take func(*conn)) error {
+// handed says that the kernel hands them over; else devices ask us by name.
+func (p *Proxy) accept(ctx context.Context, l net.Listener, handed bool) error {
 	for {
 		c, err := l.Accept()
 		switch {
@@ -318,12 +321,35 @@ func (p *Proxy) accept(ctx context.Context, l net.Listener, take func(*conn)) er
 			}
 			continue
 		}
-		if !p.takeSlot() {
+		switch taken := p.newConn(c.(*net.TCPConn)); {
+		case handed && taken.mayBeProbe():
+			p.takeProbe(taken)
+		case !p.takeSlot():
 			p.metrics.refused.WithLabelValues("cap").Inc()
-			reset(c.(*net.TCPConn))
-			continue
+			reset(taken.TCPConn)
+		default:
+			p.enter(taken)
+			if handed {
+				go taken.carry(ctx)
+			} else {
+				go taken.acceptExplicit()
+			}
 		}
-		go take(p.newConn(c.(*net.TCPConn)))
+	}
+}
+
+// takeProbe answers what the router itself asks our listeners. That takes no place of
+// a device's, and ends no connection that rests.
+func (p *Proxy) takeProbe(c *conn) {
+	select {
+	case p.probes <- struct{}{}:
+		p.conns.Go(func() {
+			c.answerProbe()
+			<-p.probes
+		})
+	default:
+		p.metrics.refused.WithLabelValues("own").Inc()
+		reset(c.TCPConn)
 	}
 }
 
@@ -364,6 +390,18 @@ func (p *Proxy) hasRoom(c *conn) bool {
 	}
 }
 
+// couldTakeSlot reports whether takeSlot would find a place.
+func (p *Proxy) couldTakeSlot() (could bool) {
+	if len(p.slots) < cap(p.slots) {
+		return true
+	}
+	p.live.Range(func(key, _ any) bool {
+		could = key.(*conn).rest.now.Load()
+		return !could
+	})
+	return could
+}
+
 // makeRoom ends a connection that rests, among those that will do.
 func (p *Proxy) makeRoom(willDo func(*conn) bool) (made bool) {
 	p.live.Range(func(key, _ any) bool {
@@ -375,6 +413,13 @@ func (p *Proxy) makeRoom(willDo func(*conn) bool) (made bool) {
 		return !made
 	})
 	return made
+}
+
+// enter makes c, which has a place, one of those that are carried.
+func (p *Proxy) enter(c *conn) {
+	p.metrics.open.Inc()
+	p.conns.Add(1)
+	p.live.Store(c, struct{}{})
 }
 
 // leave gives c's place back.
@@ -393,14 +438,12 @@ func (p *Proxy) leave(c *conn) {
 }
 
 // Reconsider asks policy again about everything that is carried and ends what it
-// would refuse now: for when a rule was made or came to its end.
+// would refuse now: for when a rule was made or came to its end, and when a device
+// is to be treated otherwise. What is being judged meanwhile is judged once more.
 func (p *Proxy) Reconsider() {
+	p.changes.Add(1)
 	p.live.Range(func(key, _ any) bool {
-		if c := key.(*conn); c.nowBlocked() {
-			_ = c.SetLinger(0)
-			c.abort() // whoever carries it finds it closed, and closes the rest
-			p.metrics.refused.WithLabelValues("reconsidered").Inc()
-		}
+		key.(*conn).reconsider()
 		return true
 	})
 }
@@ -442,8 +485,18 @@ func (p *Proxy) probe(ctx context.Context, ep netip.AddrPort) error {
 		return err
 	}
 	var answer [2]byte
-	if n, err := c.Read(answer[:]); err != nil || string(answer[:n]) != "ok" {
+	switch n, err := io.ReadFull(c, answer[:]); {
+	case string(answer[:n]) == probeOK:
+		return nil
+	case string(answer[:n]) == probeFull:
+		return fmt.Errorf("all of its %d places are taken: option max_connections of config proxy makes more", p.cfg.MaxConns)
+	default:
 		return fmt.Errorf("not answered: %w", errors.Join(err, ctx.Err()))
 	}
-	return nil
 }
+
+// What a probe is answered.
+const probeOK, probeFull = "ok", "no"
+
+// maxProbes bounds what the router itself asks at a time.
+const maxProbes = 16

@@ -59,6 +59,7 @@ func blocking(names ...dnsname.Name) deciderFunc {
 type devicesFunc func(netip.Addr) (devices.Device, bool)
 
 func (f devicesFunc) ByAddr(a netip.Addr) (devices.Device, bool) { return f(a) }
+func (devicesFunc) ByID(devices.ID) (devices.Device, bool)       { return devices.Device{}, false }
 
 // carriedLog keeps what the proxy tells: judged at once, ended with its bytes.
 type carriedLog struct {
@@ -178,6 +179,15 @@ func freePort(t *testing.T) uint16 {
 // dial opens a connection that the client meant for dst.
 func (l *lab) dial(dst netip.AddrPort) *net.TCPConn {
 	l.t.Helper()
+	c, err := l.tryDial(dst)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	return c
+}
+
+// tryDial is dial, for what may be refused before the client knows that it is connected.
+func (l *lab) tryDial(dst netip.AddrPort) (*net.TCPConn, error) {
 	l.mu.Lock()
 	l.dsts = append(l.dsts, dst)
 	n := len(l.dsts) - 1
@@ -185,11 +195,11 @@ func (l *lab) dial(dst netip.AddrPort) *net.TCPConn {
 	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 9, 0, byte(n))}}
 	c, err := d.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", l.port))
 	if err != nil {
-		l.t.Fatal(err)
+		return nil, err
 	}
 	l.t.Cleanup(func() { c.Close() })
 	c.SetDeadline(time.Now().Add(10 * time.Second))
-	return c.(*net.TCPConn)
+	return c.(*net.TCPConn), nil
 }
 
 // client is an HTTP client whose every new connection is meant for dst.
@@ -427,7 +437,12 @@ func TestWhatIsNeverCarried(t *testing.T) {
 		"100.64.0.1:80", "224.0.0.1:80", "255.255.255.255:80", "0.0.0.0:80", "203.0.113.2:80", fmt.Sprintf("192.0.2.1:%d", l.port),
 		"[::1]:80", "[fe80::1]:80", "[fd00::1]:443", "[ff02::1]:80", "[::ffff:192.168.1.1]:80", "[64:ff9b::a00:1]:80", "[2002:c0a8:101::1]:80", "[::]:80",
 	} {
-		c := l.dial(netip.MustParseAddrPort(dst))
+		c, err := l.tryDial(netip.MustParseAddrPort(dst))
+		if errors.Is(err, syscall.ECONNRESET) {
+			continue // refused already
+		} else if err != nil {
+			t.Fatal(err)
+		}
 		refusals.Go(func() {
 			c.Write([]byte("GET / HTTP/1.1\r\nHost: fine.example\r\n\r\n"))
 			if n, err := c.Read(make([]byte, 1)); err == nil || n > 0 {
@@ -628,6 +643,7 @@ func TestWebSocketPasses(t *testing.T) {
 	if _, err := br.Read(b); err == nil {
 		t.Error("the client's side stays open after the origin closed")
 	}
+	c.Close()
 	if f := l.wait(t, 1)[0].Flow; f.Name != "ws.example" {
 		t.Errorf("carried as %q", f.Name)
 	}
@@ -749,9 +765,12 @@ func TestADeviceHasHalfOfThePlaces(t *testing.T) {
 		})
 	})
 	echoes := func() bool {
-		c := l.dial(origin)
+		c, err := l.tryDial(origin)
+		if err != nil {
+			return false
+		}
 		io.WriteString(c, "\x00hold")
-		_, err := io.ReadFull(c, make([]byte, 5))
+		_, err = io.ReadFull(c, make([]byte, 5))
 		return err == nil
 	}
 	for i := range 6 {

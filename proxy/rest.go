@@ -1,11 +1,13 @@
 package proxy
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -21,6 +23,33 @@ type rest struct {
 	parked  atomic.Bool // the silence was long enough: its Close is none
 	keeping atomic.Bool // nor is the transport's, of its idle connection to the origin
 	ended   atomic.Bool // that connection ended meanwhile
+
+	// What net/http has read of the next request stands in its buffer when it is told
+	// to close; it waits for four octets, so that these are three at most.
+	room int     // of its buffer: what it first asks for
+	last [3]byte // that it was given
+}
+
+// passed notes that n octets of b were given to net/http.
+func (r *rest) passed(b []byte, n int) {
+	if r.room == 0 {
+		r.room = len(b)
+	}
+	k := min(n, len(r.last))
+	copy(r.last[:], r.last[k:])
+	copy(r.last[len(r.last)-k:], b[n-k:n])
+}
+
+// serve gives the connection to net/http, which begins to read a request. Empty lines
+// before it say nothing (RFC 9112 §2.2).
+func (c *conn) serve() {
+	c.rest.room = 0
+	n := len(c.peeked)
+	c.peeked = bytes.TrimLeft(c.peeked, "\r\n")
+	c.out.Add(int64(n - len(c.peeked)))
+	if !c.proxy.handoff.offer(c) {
+		_ = c.Close()
+	}
 }
 
 // rests is net/http's ConnState hook. For this state it runs in the goroutine that
@@ -40,15 +69,17 @@ func (c *conn) SetReadDeadline(t time.Time) error {
 	return c.TCPConn.SetReadDeadline(t)
 }
 
-// readRested waits for the next request, but not for long.
+// readRested waits for the next request, but not for long. What net/http has of it
+// already it is given again when that goes on.
 func (c *conn) readRested(b []byte) (int, error) {
 	c.rest.begins = false
 	if err := c.TCPConn.SetReadDeadline(time.Now().Add(linger)); err != nil {
 		return 0, err
 	}
 	n, err := c.TCPConn.Read(b)
-	c.out.Add(int64(n))
-	if n == 0 && isTimeout(err) {
+	if held := c.rest.room - len(b); n == 0 && isTimeout(err) && held <= len(c.rest.last) {
+		c.peeked = slices.Clone(c.rest.last[len(c.rest.last)-held:])
+		c.out.Add(-int64(held))
 		c.rest.parked.Store(true)
 		return 0, io.EOF
 	}
@@ -95,9 +126,7 @@ func (c *conn) park() {
 // resume gives the connection to net/http again.
 func (c *conn) resume() {
 	c.rest.now.Store(false)
-	if !c.proxy.handoff.offer(c) {
-		_ = c.Close()
-	}
+	c.serve()
 }
 
 // dialOrigin gives the transport the connection that was kept, else a new one.
@@ -110,23 +139,32 @@ func (c *conn) dialOrigin(ctx context.Context) (net.Conn, error) {
 	if kept != nil {
 		// Where the ticket is gone the origin said something, which can only be its end.
 		if c.proxy.parking.forget(c.waits[1].Load()) && addrPort(kept.RemoteAddr()) == c.dst {
-			return &origin{TCPConn: kept, conn: c}, nil
+			return c.originOn(kept), nil
 		}
 		_ = kept.Close()
 	}
 	up, err := c.dial(ctx)
 	if tcp, ok := up.(*net.TCPConn); ok {
-		return &origin{TCPConn: tcp, conn: c}, nil
+		return c.originOn(tcp), nil
 	}
 	return up, err
 }
 
+func (c *conn) originOn(socket *net.TCPConn) *origin {
+	o := &origin{TCPConn: socket, conn: c}
+	c.mu.Lock()
+	c.clear = o
+	c.mu.Unlock()
+	return o
+}
+
 // origin is a connection to the original destination as the transport has it.
-// Closing it while its device's connection comes to rest keeps the socket.
+// Closing it while its device's connection comes to rest keeps the socket, and so
+// does closing it after it was taken to be spliced.
 type origin struct {
 	*net.TCPConn
 	conn    *conn
-	left    atomic.Bool
+	left    atomic.Bool // the socket is not the transport's any more
 	reading sync.Mutex
 	spoke   bool // guarded by reading: while it should have been silent
 }
@@ -147,9 +185,14 @@ func (o *origin) Read(b []byte) (int, error) {
 
 // Close implements net.Conn.
 func (o *origin) Close() error {
-	if !o.conn.rest.keeping.Load() || !o.left.CompareAndSwap(false, true) {
+	switch {
+	case o.left.Load():
+		return nil
+	case !o.conn.rest.keeping.Load():
 		o.conn.rest.ended.Store(true)
 		return o.TCPConn.Close()
+	case !o.left.CompareAndSwap(false, true):
+		return nil
 	}
 	_ = o.SetReadDeadline(time.Unix(1, 0)) // the transport waits for an answer that nobody asked for
 	o.reading.Lock()

@@ -7,6 +7,8 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -98,6 +100,102 @@ func TestRequestInPiecesAfterARest(t *testing.T) {
 	if resp, err := http.ReadResponse(br, nil); err != nil || resp.StatusCode != 204 {
 		t.Errorf("%v %v", resp, err)
 	}
+}
+
+// A request that is pipelined so that its first octets came with the one before, when
+// its connection comes to rest, arrives whole: net/http has these octets then, and is
+// told to close.
+func TestPipelinedAcrossARest(t *testing.T) {
+	const next = "GET /second HTTP/1.1\r\nHost: m.example\r\n\r\n"
+	for held := range 6 {
+		for name, first := range map[string]string{
+			"GET":  "GET /first HTTP/1.1\r\nHost: m.example\r\n\r\n",
+			"POST": "POST /first HTTP/1.1\r\nHost: m.example\r\nContent-Length: 3\r\n\r\nabc",
+		} {
+			t.Run(fmt.Sprintf("%s, %d octets", name, held), func(t *testing.T) {
+				t.Parallel()
+				o := newRawOrigin(t, ok204)
+				l := newLab(t, nil)
+				c := l.dial(o.addr)
+				c.SetDeadline(time.Now().Add(time.Minute))
+				br := bufio.NewReader(c)
+				io.WriteString(c, first+next[:held])
+				if resp, err := http.ReadResponse(br, nil); err != nil || resp.StatusCode != 204 {
+					t.Fatalf("first: %v %v", resp, err)
+				}
+				if held < 4 {
+					l.waitForRest(2)
+				} // else the request has begun, and may take its time
+				io.WriteString(c, next[held:])
+				if resp, err := http.ReadResponse(br, nil); err != nil || resp.StatusCode != 204 {
+					t.Fatalf("second: %v %v", resp, err)
+				}
+				if want := first + next; o.text() != want {
+					t.Errorf("the origin got\n%q, want\n%q", o.text(), want)
+				}
+			})
+		}
+	}
+}
+
+// The same at the very moment when connections come to rest.
+func TestPipelinedAtTheMomentOfRest(t *testing.T) {
+	t.Parallel()
+	var arrived atomic.Int64
+	origin := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/second" {
+			arrived.Add(1)
+		}
+		w.WriteHeader(204)
+	})
+	l := newLab(t, nil)
+	const next = "GET /second HTTP/1.1\r\nHost: m.example\r\n\r\n"
+	var all sync.WaitGroup
+	for i := range 200 {
+		c := l.dial(origin)
+		all.Go(func() {
+			c.SetDeadline(time.Now().Add(time.Minute))
+			br := bufio.NewReader(c)
+			held := i % 4
+			io.WriteString(c, "GET /first HTTP/1.1\r\nHost: m.example\r\n\r\n"+next[:held])
+			if _, err := http.ReadResponse(br, nil); err != nil {
+				t.Errorf("first: %v", err)
+				return
+			}
+			// From 10 ms before it rests to 10 ms after, octet by octet or at once.
+			time.Sleep(linger + time.Duration(i-100)*100*time.Microsecond)
+			if rest := next[held:]; i%3 == 0 {
+				for j := range len(rest) {
+					io.WriteString(c, rest[j:j+1])
+				}
+			} else {
+				io.WriteString(c, rest)
+			}
+			if resp, err := http.ReadResponse(br, nil); err != nil || resp.StatusCode != 204 {
+				t.Errorf("connection %d, %d octets early: %v %v", i, held, resp, err)
+			}
+		})
+	}
+	all.Wait()
+	if n := arrived.Load(); n != 200 {
+		t.Errorf("%d second requests arrived whole, want 200", n)
+	}
+}
+
+// Empty lines between requests say nothing, before a rest and after it.
+func TestEmptyLinesAroundARest(t *testing.T) {
+	t.Parallel()
+	o := newRawOrigin(t, ok204)
+	l := newLab(t, nil)
+	c := l.dial(o.addr)
+	c.SetDeadline(time.Now().Add(time.Minute))
+	br := bufio.NewReader(c)
+	io.WriteString(c, "\r\nPOST /first HTTP/1.1\r\nHost: m.example\r\nContent-Length: 3\r\n\r\nabc\r\n") // as old clients do
+	if resp, err := http.ReadResponse(br, nil); err != nil || resp.StatusCode != 204 {
+		t.Fatalf("first: %v %v", resp, err)
+	}
+	l.waitForRest(2)
+	exchange1(t, c, br, "/second")
 }
 
 // Slow clients hold no place for long: not with a request that never ends, and not

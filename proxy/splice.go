@@ -45,7 +45,11 @@ func (c *conn) splice(upstream net.Conn) {
 	c.mu.Lock()
 	c.origin = up
 	c.mu.Unlock()
-	n, err := up.Write(c.peeked)
+	var n int
+	err := net.ErrClosed
+	if !c.aborted.Load() { // which may have been before there was an origin to end
+		n, err = up.Write(c.peeked)
+	}
 	c.peeked = nil
 	c.out.Add(int64(n))
 	if err != nil {

@@ -188,6 +188,9 @@ func (h household) chose(ctx context.Context, err error) error {
 	}
 	h.d.registry.Choose(choices)
 	h.d.changed()
+	if h.d.carrier != nil {
+		h.d.carrier.Reconsider() // what it carries for a device that shall have no internet any more ends here
+	}
 	return nil
 }
 

@@ -15,10 +15,8 @@ import (
 )
 
 // keepKernel makes the kernel follow the household's choices: at once when one
-// is made, and every few seconds for what time alone changes.
+// is made or comes to its end, and every few seconds for what time alone changes.
 func (d *daemon) keepKernel(ctx context.Context) error {
-	tick := time.NewTicker(5 * time.Second)
-	defer tick.Stop()
 	for {
 		err := d.apply(ctx)
 		d.health.set("kernel", err, "The kernel follows the household's choices.", "netcurtain check")
@@ -30,14 +28,24 @@ func (d *daemon) keepKernel(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-d.wake:
-		case <-tick.C:
+		case <-time.After(d.untilRuleEnds(5 * time.Second)):
 		}
 		if end := d.ruleEnds.Load(); end != 0 && time.Now().UnixNano() >= end {
 			if err := d.recompile(ctx); err != nil {
 				d.log.Error("compiling the rules when one came to its end", "error", err)
+				d.ruleEnds.Store(time.Now().Add(5 * time.Second).UnixNano()) // not at once again
 			}
 		}
 	}
+}
+
+// untilRuleEnds is how long it is until the next rule comes to its end, at most the given time.
+func (d *daemon) untilRuleEnds(most time.Duration) time.Duration {
+	end := d.ruleEnds.Load()
+	if end == 0 {
+		return most
+	}
+	return min(most, max(time.Until(time.Unix(0, end)), 0))
 }
 
 func (d *daemon) apply(ctx context.Context) error {

@@ -137,5 +137,6 @@ func (d *daemon) recompile(ctx context.Context) error {
 	}
 	d.engine.Swap(set)
 	d.ruleEnds.Store(nextEnd(rules, time.Now()))
+	d.changed() // the kernel closes other addresses, perhaps, and one more end is to be waited for
 	return d.reconsider(ctx)
 }
