@@ -181,11 +181,12 @@ type finding struct {
 	all       bool // it takes every rewrite away
 	important bool
 	bad       bool
-	zone      bool // it yields to a longer name of its list
+	zone      bool // it yields to what its list says of more of the name
 	gone      bool // something took it away
 	typed     bool
 	list      uint8
 	weight    uint8
+	reach     int16 // how much of the name it is about: "*x" is about less of it than "x", "*.x" about more
 	identity  uint64
 	name      dnsname.Name
 	form      form
@@ -222,6 +223,9 @@ func (f *findings) addRecord(r *record, off int, asked dnsname.Name) {
 	switch r.kind {
 	case exactName, belowName, subtreeName:
 		one.name = asked[len(asked)-len(r.pattern):] // it covers asked, so that it is no longer
+		one.reach = reach(len(r.pattern), r.kind == belowName)
+	case wildName:
+		one.reach = reach(len(r.pattern), false) - 1
 	}
 	one.typed = r.typed()
 	switch r.rewrite {
@@ -235,6 +239,9 @@ func (f *findings) addRecord(r *record, off int, asked dnsname.Name) {
 	f.add(one)
 }
 
+// reach of a name of n octets, or of what is below it.
+func reach(n int, below bool) int16 { return int16(2*n + int(bit(below))) }
+
 // gatherNames collects the forms of the name and of its parents.
 func (x *Index) gatherNames(name dnsname.Name, mask uint64, found *findings) {
 	for n := name; n != ""; n = n.Parent() {
@@ -245,7 +252,11 @@ func (x *Index) gatherNames(name dnsname.Name, mask uint64, found *findings) {
 		for pairs := x.pairsOf(set); len(pairs) >= 2; pairs = pairs[2:] {
 			list, f := pairs[0], form(pairs[1])
 			if kind := x.kindOf(list, f, n == name, mask); kind != KindNone {
-				found.add(finding{kind: kind, list: list, identity: identityOf(f, n), name: n, form: f, zone: f.shape().zone})
+				s := f.shape()
+				found.add(finding{
+					kind: kind, list: list, identity: identityOf(f, n), name: n, form: f,
+					zone: s.zone, reach: reach(len(n), !s.self),
+				})
 			}
 		}
 	}
@@ -281,7 +292,7 @@ func (x *Index) settle(found *findings, noRewrite uint64) {
 		}
 		for j := range all {
 			f := &all[j]
-			z.gone = z.gone || f.list == z.list && len(f.name) > len(z.name) && !f.gone
+			z.gone = z.gone || f.list == z.list && f.reach > z.reach && !f.gone
 		}
 	}
 	for i := range all {

@@ -95,6 +95,11 @@ func (r *naiveRule) readZone(line string) bool {
 	return true
 }
 
+// reach is how much of a name a zone's line is about.
+func (r *naiveRule) reach() int {
+	return len(r.zone) + strings.Count(r.re.String(), `.+\.`) - strings.Count(r.re.String(), `(.+\.)?`)
+}
+
 // sameMeaning gives patterns that cover the same names one text.
 func sameMeaning(p string) string {
 	if strings.HasSuffix(p, "|") {
@@ -194,7 +199,7 @@ func naiveDecide(rules []naiveRule, lists []Text, q *Question, mask uint64) Kind
 	speak = slices.DeleteFunc(speak, func(r naiveRule) bool {
 		return r.zone != "" && slices.ContainsFunc(said, func(o naiveRule) bool {
 			yields := r.allow || r.modifiers["dnsrewrite"] != ""
-			return yields && o.list == r.list && len(o.zone) > len(r.zone)
+			return yields && o.list == r.list && o.reach() > r.reach()
 		})
 	})
 	var rewrites, exceptions []naiveRule
