@@ -2,12 +2,14 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"text/tabwriter"
 
@@ -18,7 +20,7 @@ import (
 
 type matchCmd struct {
 	jsonFlag
-	List       []string `sep:"none" placeholder:"FILE" help:"A block list; repeat it for more."`
+	List       []string `sep:"none" placeholder:"FILE" help:"A block list, - for standard input; repeat it for more."`
 	Allow      []string `sep:"none" placeholder:"FILE" help:"An allow list: whatever it covers is allowed."`
 	Type       string   `default:"A" help:"The DNS type that is asked for."`
 	ClientIP   string   `name:"client-ip" placeholder:"ADDRESS" help:"Who asks, for rules with $$client."`
@@ -33,6 +35,7 @@ func (matchCmd) Help() string {
 
 Examples:
   netcurtain match --list ads.txt ads.example www.example
+  curl -s https://lists.example/ads.txt | netcurtain match --list - ads.example
   netcurtain match --list ads.txt --allow mine.txt --type AAAA --client-ip 192.168.1.7 --json ads.example`
 }
 
@@ -48,26 +51,33 @@ type matchLine struct {
 
 // Run decides every name and prints a line for each, in the order of the names.
 func (c matchCmd) Run(io std) error {
-	q, names, err := c.question()
+	q, err := c.question()
 	if err != nil {
 		return err
 	}
-	index, files, err := c.compile(io.err)
+	files, err := openLists(append(slices.Clone(c.List), c.Allow...))
 	if err != nil {
 		return err
 	}
-	lines := make([]matchLine, len(names))
+	index, err := c.compile(files, io.err)
+	if err != nil {
+		return err
+	}
+	lines := make([]matchLine, len(c.Names))
 	matches := map[int][]blocklist.Match{} // by list
 	whose := map[int][]int{}
-	for i, n := range names {
-		lines[i] = matchLine{Name: c.Names[i], Verdict: blocklist.KindNone.String(), Answers: []string{}}
-		q.Name = n
+	for i, name := range c.Names {
+		lines[i] = matchLine{Name: name, Verdict: blocklist.KindNone.String(), Answers: []string{}}
+		if q.Name, err = dnsname.Parse(name); err != nil {
+			fmt.Fprintf(io.err, "netcurtain: no rule can be about it: %v\n", err)
+			continue
+		}
 		m, ok := index.Ask(&q, ^uint64(0))
 		if !ok {
 			continue
 		}
 		l := &lines[i]
-		l.Verdict, l.Rule, l.List = m.Kind.String(), index.Rule(m), files[m.List]
+		l.Verdict, l.Rule, l.List = m.Kind.String(), index.Rule(m), files[m.List].name
 		for _, a := range index.Answers(&q, ^uint64(0)) {
 			l.Answers = append(l.Answers, a.String())
 		}
@@ -75,7 +85,7 @@ func (c matchCmd) Run(io std) error {
 		whose[m.List] = append(whose[m.List], i)
 	}
 	for list := range matches {
-		found, err := locate(files[list], matches[list])
+		found, err := files[list].locate(matches[list])
 		if err != nil {
 			return err
 		}
@@ -88,91 +98,127 @@ func (c matchCmd) Run(io std) error {
 	return c.print(io.out, lines)
 }
 
-// question reads the flags and names.
-func (c matchCmd) question() (q blocklist.Question, names []dnsname.Name, err error) {
+// question reads the flags.
+func (c matchCmd) question() (q blocklist.Question, err error) {
 	if len(c.List)+len(c.Allow) == 0 {
-		return q, nil, usageError{"match: no list; name one with --list FILE"}
+		return q, usageError{"match: no list; name one with --list FILE"}
 	}
 	if len(c.List)+len(c.Allow) > blocklist.MaxLists {
-		return q, nil, usageError{fmt.Sprintf("match: %d lists, %d are the most", len(c.List)+len(c.Allow), blocklist.MaxLists)}
+		return q, usageError{fmt.Sprintf("match: %d lists, %d are the most", len(c.List)+len(c.Allow), blocklist.MaxLists)}
+	}
+	if slices.Contains(c.Names, "") {
+		return q, usageError{"match: an empty name: one such as ads.example is needed"}
 	}
 	var ok bool
 	if q.Type, ok = blocklist.ParseType(c.Type); !ok {
-		return q, nil, usageError{fmt.Sprintf("match: type %.20q: a DNS type such as AAAA is needed", c.Type)}
+		return q, usageError{fmt.Sprintf("match: type %.20q: a DNS type such as AAAA is needed", c.Type)}
 	}
 	if c.ClientIP != "" {
 		if q.ClientAddr, err = netip.ParseAddr(c.ClientIP); err != nil {
-			return q, nil, usageError{fmt.Sprintf("match: client %.50q: an address such as 192.168.1.7 is needed", c.ClientIP)}
+			return q, usageError{fmt.Sprintf("match: client %.50q: an address such as 192.168.1.7 is needed", c.ClientIP)}
 		}
 	}
 	if c.ClientMAC != "" {
-		mac, err := devices.ParseMAC(c.ClientMAC)
-		if err != nil {
-			return q, nil, usageError{"match: " + err.Error()}
+		if q.ClientMAC, err = devices.ParseMAC(c.ClientMAC); err != nil {
+			return q, usageError{"match: " + err.Error()}
 		}
-		q.ClientMAC = mac
 	}
 	q.ClientName, q.ClientTags = c.ClientName, c.ClientTag
-	for _, s := range c.Names {
-		n, err := dnsname.Parse(s)
-		if err == nil && n == "" {
-			err = errors.New("an empty name: one such as ads.example is needed")
+	return q, nil
+}
+
+// listFile is a list that is read twice: for its rules, and for the lines of those
+// that decided. What can be read only once, a pipe, is kept.
+type listFile struct {
+	name string
+	text []byte
+}
+
+func openLists(names []string) (files []listFile, err error) {
+	for _, name := range names {
+		f := listFile{name: name}
+		if at := slices.Index(names, name); at < len(files) {
+			f = files[at] // the same one again
+		} else if info, err := os.Stat(name); name == "-" || err == nil && !info.Mode().IsRegular() && !info.IsDir() {
+			if f.text, err = readPipe(name); err != nil {
+				return nil, err
+			}
 		}
+		files = append(files, f)
+	}
+	return files, nil
+}
+
+func readPipe(name string) ([]byte, error) {
+	in := os.Stdin
+	if name != "-" {
+		f, err := os.Open(name)
 		if err != nil {
-			return q, nil, usageError{"match: " + err.Error()}
+			return nil, err
 		}
-		names = append(names, n)
+		defer f.Close()
+		in = f
 	}
-	return q, names, nil
+	text, err := io.ReadAll(io.LimitReader(in, blocklist.DefaultBytes+1)) // one more than is taken
+	if text == nil {
+		text = []byte{}
+	}
+	return text, err
 }
 
-// compile reads all lists and tells what was not understood.
-func (c matchCmd) compile(talk io.Writer) (*blocklist.Index, []string, error) {
-	files := append(append([]string{}, c.List...), c.Allow...)
-	b := blocklist.NewBuilder(blocklist.Options{})
-	for i, file := range files {
-		// The same file may be named twice; a list's name may not.
-		src := blocklist.Source{Name: fmt.Sprintf("%d %s", i, file), Allow: i >= len(c.List)}
-		rep, err := addFile(b, src, file)
-		for _, r := range rep.Rejects {
-			r.List = clean(file)
-			fmt.Fprintf(talk, "netcurtain: not understood: %s\n", r)
-		}
-		if more := rep.Rejected - len(rep.Rejects); more > 0 {
-			fmt.Fprintf(talk, "netcurtain: %s: and %d more\n", clean(file), more)
-		}
-		if errors.Is(err, blocklist.ErrEmpty) {
-			fmt.Fprintf(talk, "netcurtain: %s holds no rule that is understood\n", clean(file))
-			err = b.Empty(src)
-		}
-		if err != nil {
-			return nil, nil, err
-		}
+func (l listFile) open() (io.ReadCloser, error) {
+	if l.text != nil {
+		return io.NopCloser(bytes.NewReader(l.text)), nil
 	}
-	var out blocklist.Memory
-	if err := b.Write(&out); err != nil {
-		return nil, nil, err
-	}
-	index, err := blocklist.Open(out.Bytes())
-	return index, files, err
+	return os.Open(l.name)
 }
 
-func addFile(b *blocklist.Builder, src blocklist.Source, file string) (blocklist.Report, error) {
-	f, err := os.Open(file)
-	if err != nil {
-		return blocklist.Report{}, err
-	}
-	defer f.Close()
-	return b.Add(src, f)
-}
-
-func locate(file string, rules []blocklist.Match) ([]blocklist.Line, error) {
-	f, err := os.Open(file)
+func (l listFile) locate(rules []blocklist.Match) ([]blocklist.Line, error) {
+	f, err := l.open()
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
 	return blocklist.Locate(f, rules)
+}
+
+// compile reads all lists and tells what was not understood.
+func (c matchCmd) compile(files []listFile, talk io.Writer) (*blocklist.Index, error) {
+	b := blocklist.NewBuilder(blocklist.Options{})
+	for i, file := range files {
+		src := blocklist.Source{Name: clean(file.name), Allow: i >= len(c.List)}
+		if at := slices.IndexFunc(files, func(f listFile) bool { return f.name == file.name }); at < i {
+			src.Name += fmt.Sprintf(" (%d)", i+1) // the same file may be named twice; a list's name may not
+		}
+		rep, err := addFile(b, src, file)
+		for _, r := range rep.Rejects {
+			fmt.Fprintf(talk, "netcurtain: not understood: %s\n", r)
+		}
+		if more := rep.Rejected - len(rep.Rejects); more > 0 {
+			fmt.Fprintf(talk, "netcurtain: %s: and %d more\n", src.Name, more)
+		}
+		if errors.Is(err, blocklist.ErrEmpty) {
+			fmt.Fprintf(talk, "netcurtain: %s holds no rule that is understood\n", src.Name)
+			err = b.Empty(src)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	var out blocklist.Memory
+	if err := b.Write(&out); err != nil {
+		return nil, err
+	}
+	return blocklist.Open(out.Bytes())
+}
+
+func addFile(b *blocklist.Builder, src blocklist.Source, file listFile) (blocklist.Report, error) {
+	f, err := file.open()
+	if err != nil {
+		return blocklist.Report{}, err
+	}
+	defer f.Close()
+	return b.Add(src, f)
 }
 
 func (c matchCmd) print(out io.Writer, lines []matchLine) error {

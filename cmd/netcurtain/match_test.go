@@ -2,7 +2,12 @@ package main
 
 import (
 	"bytes"
+	"compress/gzip"
 	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -50,5 +55,34 @@ func TestMatchJSONFields(t *testing.T) {
 	}
 	if want := `{"name":"","verdict":"","rule":"","list":"","line":0,"answers":[]}`; string(raw) != want {
 		t.Errorf("%s, want %s", raw, want)
+	}
+}
+
+// Lists that are packed, and lists that can be read only once, are lists.
+func TestMatchPackedAndPiped(t *testing.T) {
+	const list = "# a list\n||ads.example^\n"
+	packed := filepath.Join(t.TempDir(), "ads.gz")
+	var zipped bytes.Buffer
+	z := gzip.NewWriter(&zipped)
+	_, _ = z.Write([]byte(list))
+	if err := errors.Join(z.Close(), os.WriteFile(packed, zipped.Bytes(), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	go func() {
+		_, _ = w.WriteString(list)
+		w.Close()
+	}()
+	for _, file := range []string{packed, fmt.Sprintf("/dev/fd/%d", r.Fd())} {
+		var out, talk bytes.Buffer
+		code := run(t.Context(), []string{"match", "--json", "--list", file, "--list", file, "x.ads.example"}, std{&out, &talk})
+		want := fmt.Sprintf(`{"name":"x.ads.example","verdict":"block","rule":"||ads.example^","list":%q,"line":2,"answers":[]}`+"\n", file)
+		if code != exitOK || out.String() != want || talk.Len() > 0 {
+			t.Errorf("%s: exit code %d, %s%s", file, code, out.String(), talk.String())
+		}
 	}
 }

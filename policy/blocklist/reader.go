@@ -3,6 +3,7 @@ package blocklist
 import (
 	"bufio"
 	"bytes"
+	"compress/gzip"
 	"errors"
 	"fmt"
 	"io"
@@ -88,6 +89,10 @@ func read(list string, src io.Reader, limits Limits, emit func(parsed) (reason s
 // readLines is read, and says on which line a rule stands.
 func readLines(list string, src io.Reader, limits Limits, emit func(line int, text string, p parsed) (reason string, err error)) (Report, error) {
 	rep := Report{List: list}
+	src, err := unzipped(src)
+	if err != nil {
+		return rep, fmt.Errorf("reading list %q: %w", list, err)
+	}
 	counted := &countingReader{r: src, left: limits.Bytes}
 	in := bufio.NewReaderSize(counted, maxLine)
 	head, err := in.Peek(sniffBytes)
@@ -148,6 +153,16 @@ func readLines(list string, src io.Reader, limits Limits, emit func(line int, te
 		return rep, fmt.Errorf("list %q: %w among its %d lines", list, ErrEmpty, rep.Lines)
 	}
 	return rep, nil
+}
+
+// unzipped reads a list that was packed by gzip, as some are kept and sent; what
+// bounds a list bounds what comes out.
+func unzipped(src io.Reader) (io.Reader, error) {
+	in := bufio.NewReaderSize(src, maxLine)
+	if head, err := in.Peek(2); err != nil || string(head) != "\x1f\x8b" {
+		return in, nil // whoever reads on meets the error again
+	}
+	return gzip.NewReader(in)
 }
 
 // readLine returns the next line without its end. Of a line that is too long it
