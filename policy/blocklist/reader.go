@@ -162,7 +162,11 @@ func unzipped(src io.Reader) (io.Reader, error) {
 	if head, err := in.Peek(2); err != nil || string(head) != "\x1f\x8b" {
 		return in, nil // whoever reads on meets the error again
 	}
-	return gzip.NewReader(in)
+	z, err := gzip.NewReader(in)
+	if err != nil {
+		return nil, ErrBinary
+	}
+	return z, nil
 }
 
 // readLine returns the next line without its end. Of a line that is too long it

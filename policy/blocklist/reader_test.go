@@ -1,6 +1,7 @@
 package blocklist
 
 import (
+	"compress/gzip"
 	"errors"
 	"fmt"
 	"io"
@@ -283,6 +284,14 @@ func TestRejectsAreCountedAndTheFirstKept(t *testing.T) {
 	}
 }
 
+func zipped(text string) string {
+	var b strings.Builder
+	z := gzip.NewWriter(&b)
+	_, _ = z.Write([]byte(text))
+	_ = z.Close()
+	return b.String()
+}
+
 func TestWholeListsAreRefused(t *testing.T) {
 	small := Limits{Bytes: 2000, Rules: 50}
 	var long strings.Builder
@@ -293,17 +302,19 @@ func TestWholeListsAreRefused(t *testing.T) {
 		text string
 		want error
 	}{
-		"nothing":             {"", ErrEmpty},
-		"blanks":              {" \r\n\t\n", ErrEmpty},
-		"comments":            {"# nothing\n! here\n", ErrEmpty},
-		"prose":               {strings.Repeat("this is no list at all\n", 20), ErrEmpty},
-		"web page":            {"<!DOCTYPE html>\n<html>", ErrHTML},
-		"web page after all":  {"\xef\xbb\xbf\n\n  <HTML><body>", ErrHTML},
-		"web page, commented": {"# 404\n<!doctype html><html>", ErrHTML},
-		"archive":             {"\x1f\x8b\x08\x00\x00\x00\x00\x00", ErrBinary},
-		"zero octet later":    {"good.example\n" + strings.Repeat("# long\n", 200) + "x\x00y.example\n", ErrBinary},
-		"too many octets":     {strings.Repeat("# comment\n", 300), ErrTooLong},
-		"too many rules":      {long.String(), ErrTooLong},
+		"nothing":                {"", ErrEmpty},
+		"blanks":                 {" \r\n\t\n", ErrEmpty},
+		"comments":               {"# nothing\n! here\n", ErrEmpty},
+		"prose":                  {strings.Repeat("this is no list at all\n", 20), ErrEmpty},
+		"web page":               {"<!DOCTYPE html>\n<html>", ErrHTML},
+		"web page after all":     {"\xef\xbb\xbf\n\n  <HTML><body>", ErrHTML},
+		"web page, commented":    {"# 404\n<!doctype html><html>", ErrHTML},
+		"archive":                {"\x1f\x8b\x08\x00\x00\x00\x00\x00", ErrBinary},
+		"zero octet later":       {"good.example\n" + strings.Repeat("# long\n", 200) + "x\x00y.example\n", ErrBinary},
+		"too many octets":        {strings.Repeat("# comment\n", 300), ErrTooLong},
+		"too many when unpacked": {zipped(strings.Repeat("# comment\n", 300)), ErrTooLong},
+		"packed archive":         {zipped("\x00tar"), ErrBinary},
+		"too many rules":         {long.String(), ErrTooLong},
 	} {
 		b := NewBuilder(Options{Limits: small})
 		if _, err := b.Add(Source{Name: name}, strings.NewReader(c.text)); !errors.Is(err, c.want) {
