@@ -5,6 +5,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -96,6 +97,7 @@ type Subscription struct {
 	recorder *Recorder
 	total    prometheus.Counter
 	dropped  atomic.Int64
+	hangs    atomic.Bool // Ease waited in vain
 }
 
 func (s *Subscription) offer(e Entry) {
@@ -109,6 +111,26 @@ func (s *Subscription) offer(e Entry) {
 
 // Dropped is how many entries this reader missed because C was full.
 func (s *Subscription) Dropped() int64 { return s.dropped.Load() }
+
+// Ease waits until at least half of C is free, at most for so long; then it does not
+// wait again before that is so, lest a reader that hangs take its writers along. It is
+// for who brings more at once than C holds, and has room of its own for what comes meanwhile.
+func (s *Subscription) Ease(atMost time.Duration) {
+	half := cap(s.send) / 2
+	if len(s.send) <= half {
+		s.hangs.Store(false)
+		return
+	}
+	if s.hangs.Load() {
+		return
+	}
+	for began := time.Now(); len(s.send) > half; time.Sleep(200 * time.Microsecond) {
+		if time.Since(began) > atMost {
+			s.hangs.Store(true)
+			return
+		}
+	}
+}
 
 // Close ends the subscription and closes C; what is still in C can be read. A
 // second Close does nothing.

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -67,6 +69,59 @@ func TestASlowReaderLosesAndIsCounted(t *testing.T) {
 	if len(want) > 0 {
 		t.Errorf("metrics missing: %v", want)
 	}
+}
+
+// Who brings more at once than a reader's buffer holds can wait for the reader: until
+// half is free, and for one that hangs once and not again.
+func TestEase(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRecorder(t, nil)
+		s := r.Subscribe("store", 100)
+		took := func() time.Duration {
+			began := time.Now()
+			s.Ease(time.Minute)
+			return time.Since(began).Round(time.Second)
+		}
+		fill := func(n int) {
+			for i := range n {
+				r.Record(entry(i))
+			}
+		}
+		fill(50)
+		if d := took(); d != 0 {
+			t.Errorf("waited %s for a reader that has room", d)
+		}
+		fill(30)
+		go func() {
+			time.Sleep(10 * time.Second)
+			for range 30 {
+				<-s.C
+			}
+		}()
+		if d := took(); d != 10*time.Second {
+			t.Errorf("waited %s for a reader that needs ten seconds", d)
+		}
+		fill(30)
+		if d := took(); d != time.Minute {
+			t.Errorf("waited %s for a reader that hangs, a minute wanted", d)
+		}
+		if d := took(); d != 0 {
+			t.Errorf("waited %s more for a reader that hangs", d)
+		}
+		for range 60 {
+			<-s.C
+		}
+		if took(); len(s.C) != 20 {
+			t.Fatalf("%d wait", len(s.C))
+		}
+		fill(50)
+		if d := took(); d != time.Minute {
+			t.Errorf("waited %s for a reader that went on in between, and hangs again", d)
+		}
+		if n := s.Dropped(); n != 0 {
+			t.Errorf("%d entries lost", n)
+		}
+	})
 }
 
 func TestACloseDuringRecordingIsSafe(t *testing.T) {

@@ -70,6 +70,11 @@ type Config struct {
 	Block   Blocker   // nil: nothing is stopped
 	Record  Recorder
 
+	// Ease, when set, is called before a flow is recorded. It may wait for a moment, while
+	// the inbox and the kernel's buffers take up what comes: in a burst thousands of flows
+	// end, or leave the table, within milliseconds.
+	Ease func()
+
 	Now     func() time.Time      // nil: time.Now
 	Log     *slog.Logger          // nil: silent
 	Metrics prometheus.Registerer // nil: no metrics

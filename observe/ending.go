@@ -45,6 +45,9 @@ func (c *core) record(s *running) {
 	}
 	e := c.entry(s)
 	s.traits |= s.news()
+	if c.cfg.Ease != nil {
+		c.cfg.Ease()
+	}
 	c.cfg.Record.Record(e)
 	c.meet(s, e.Flow.Destination)
 }

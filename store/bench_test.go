@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"slices"
 	"strconv"
@@ -36,6 +37,36 @@ func BenchmarkWrite(b *testing.B) {
 		n++
 	}
 	b.ReportMetric(float64(bytesOf(b, h.cfg.LedgerPath))/float64(n), "file-B/op")
+}
+
+// BenchmarkBurst is one flow's way from the journal into the ledger when a device
+// opens new ones as fast as it can: to one place, or each to another.
+func BenchmarkBurst(b *testing.B) {
+	for _, c := range []struct {
+		name   string
+		places int
+	}{{"to one place", 1}, {"to a thousand places", 1000}} {
+		b.Run(c.name, func(b *testing.B) {
+			h := open(b, b.TempDir(), (*store.Config).Synced)
+			b.ReportAllocs()
+			n := 0
+			batch := make([]journal.Entry, 1000)
+			for b.Loop() {
+				if n%len(batch) == 0 {
+					b.StopTimer()
+					for i := range batch {
+						e := talk(tv, devices.LogNames, h.now(), fmt.Sprintf("a%d.example.com", i%c.places), flow.CannotTell, 57, 0)
+						e.Flow.Tuple.SrcPort, e.Flow.Tuple.Dst[15] = uint16(n+i), byte((n+i)>>16)
+						batch[i] = e
+					}
+					b.StartTimer()
+					h.record(batch...)
+				}
+				n++
+			}
+			b.ReportMetric(float64(n)/b.Elapsed().Seconds(), "rows/s")
+		})
+	}
 }
 
 // fill fills a ledger with a household of fifty devices: so many look-ups, a

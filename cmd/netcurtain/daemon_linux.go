@@ -58,6 +58,7 @@ type daemon struct {
 	lock      *os.File                          // of the state folder, held until we end
 	store     *store.Store
 	recorder  *journal.Recorder
+	unwritten *journal.Subscription // the store's
 	registry  *devices.Registry
 	engine    *policy.Engine
 	index     atomic.Pointer[blocklist.Index]
@@ -166,6 +167,7 @@ func (d *daemon) ready(ctx context.Context) (err error) {
 	if d.recorder, err = journal.NewRecorder(journal.Config{Registerer: d.metrics}); err != nil {
 		return err
 	}
+	d.unwritten = d.recorder.Subscribe("store", 8192)
 	told, err := d.store.Told(ctx)
 	if err != nil {
 		return err
@@ -282,10 +284,15 @@ func (d *daemon) watch() (err error) {
 	d.observer, err = observe.New(observe.Config{
 		Devices: d.registry, Decide: d.engine, Atlas: describer{d.atlas}, Block: d.blocks, Record: d.recorder,
 		Log: d.log, Metrics: d.metrics,
+		Ease: func() { d.unwritten.Ease(longestEase) },
 		Own: func(a netip.Addr) bool { return (*d.own.Load())[a] },
 	})
 	return err
 }
+
+// longestEase is how long the observer may wait for the ledger's writer: a hundred
+// batches' time on a good day, and less than the kernel's buffers hold of a busy one.
+const longestEase = 250 * time.Millisecond
 
 // rooms are those that live runs and that nobody else needs.
 type rooms struct {
@@ -456,10 +463,9 @@ func (d *daemon) live(ctx context.Context) (err error) {
 // write lets the store write down what the journal carries until it is stopped.
 // It outlives the rooms, so that nothing of their last words is lost.
 func (d *daemon) write(ctx context.Context) (stop func() error) {
-	sub := d.recorder.Subscribe("store", 8192)
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	done := make(chan error, 1)
-	go func() { done <- d.store.Run(ctx, sub) }()
+	go func() { done <- d.store.Run(ctx, d.unwritten) }()
 	return func() error {
 		cancel()
 		return <-done
