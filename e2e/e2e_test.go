@@ -49,6 +49,8 @@ import (
 //	within 5s act …          repeat a command until its outcome matches the regexp that ends the line
 //	burst DEVICE N ADDRESS   N flows of one datagram each, as fast as it goes
 //	counted DEVICE N         wait until the flows in the ledger and those told as lost are N
+//	turns DEVICE HOST:UP:DOWN…  hosts one after the other on one connection; the ledger must say of each what the
+//	                         kernel's counters up and down of table inet count said
 //	steady DEVICE NAME 8s    look NAME up each second from one source port; prints each answer with its time
 //	api GET PATH             ask the control socket; stdout is the JSON
 //	router CMD…, internet CMD…, on DEVICE CMD…   run a program there
@@ -145,6 +147,7 @@ func runStories(t *testing.T, dir string, more ...map[string]func(*testscript.Te
 			"netcurtain!": withStory((*story).refuses),
 			"signal":      withStory((*story).signal),
 			"burst":       withStory((*story).burst),
+			"turns":       withStory((*story).turns),
 			"counted":     withStory((*story).counted),
 			"act":         withStory((*story).act),
 			"act6":        withStory((*story).act6),

@@ -75,6 +75,23 @@ type Count struct{ Packets, Bytes uint64 }
 // Counters is what went both ways: Orig from the opener to the responder.
 type Counters struct{ Orig, Reply Count }
 
+// Since is what was counted after before; nothing where before is more.
+func (c Counters) Since(before Counters) Counters {
+	return Counters{c.Orig.since(before.Orig), c.Reply.since(before.Reply)}
+}
+
+func (n Count) since(before Count) Count {
+	return Count{Packets: n.Packets - min(before.Packets, n.Packets), Bytes: n.Bytes - min(before.Bytes, n.Bytes)}
+}
+
+// Most is whichever is more of each.
+func (c Counters) Most(other Counters) Counters {
+	return Counters{
+		Count{max(c.Orig.Packets, other.Orig.Packets), max(c.Orig.Bytes, other.Orig.Bytes)},
+		Count{max(c.Reply.Packets, other.Reply.Packets), max(c.Reply.Bytes, other.Reply.Bytes)},
+	}
+}
+
 // Protection is how well a flow's content is protected. The zero value is
 // CannotTell: never a guess.
 type Protection uint8

@@ -34,6 +34,50 @@ func TestTheWayOutIsPartOfAFlow(t *testing.T) {
 	}
 }
 
+// A connection that turns to another site takes with it what the kernel had counted
+// then, whatever the last dump of the kernel's table said, before or after.
+func TestBytesFollowTheTurn(t *testing.T) {
+	site := func(name string, before flow.Counters) Carried {
+		return Carried{Tuple: tvWeb, MAC: macTV, Before: before, Seen: dissect.Result{App: "http", ServerName: name, NameFrom: "host", Protection: flow.Readable}}
+	}
+	for _, tc := range []struct {
+		name   string
+		heard  uint64 // of the connection when the turn is told; 0 is nothing
+		before flow.Counters
+		want   string
+	}{
+		{"nothing was heard yet", 0, count(5), "[a.example 5 b.example 4]"},
+		{"the last dump is old", 2, count(5), "[a.example 5 b.example 4]"},
+		{"the last dump came after", 7, count(5), "[a.example 5 b.example 4]"},
+		{"the kernel did not say", 7, flow.Counters{}, "[a.example 7 b.example 2]"},
+		{"more was recorded already", 7, count(1), "[a.example 7 b.example 2]"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			b := live(t, nil, func(o *Observer) {
+				o.Event(flow.Event{Kind: flow.New, ID: 1, Tuple: tvWeb})
+				o.Proxied(site("a.example", flow.Counters{}))
+				synctest.Wait()
+				if tc.heard > 0 {
+					o.Event(flow.Event{Kind: flow.Update, ID: 1, Tuple: tvWeb, Counters: count(tc.heard), At: time.Now()})
+				}
+				if synctest.Wait(); tc.before == count(1) {
+					time.Sleep(2 * time.Second)
+				}
+				o.Proxied(site("b.example", tc.before))
+				synctest.Wait()
+				o.Event(flow.Event{Kind: flow.Destroy, ID: 1, Tuple: tvWeb, Counters: count(9), At: time.Now()})
+			})
+			sums := map[string]uint64{}
+			for _, e := range b.flows() {
+				sums[e.Flow.Name] += e.Flow.Counters.Orig.Packets
+			}
+			if got := fmt.Sprintf("[a.example %d b.example %d]", sums["a.example"], sums["b.example"]); got != tc.want || len(sums) != 2 {
+				t.Errorf("%s of %v, want %s", got, sums, tc.want)
+			}
+		})
+	}
+}
+
 // The proxy asks by which name a device knows an address; what it was told a moment
 // ago counts, what another was told does not.
 func TestNameOf(t *testing.T) {

@@ -327,8 +327,15 @@ func (c *core) carry(p *Carried) {
 	}
 	elsewhere := s.takenTo != nil && *s.takenTo != p.To
 	if s.proxied && (elsewhere || p.Seen.ServerName != s.seen.ServerName || p.Verdict != s.decided() || p.Encrypted != s.overTLS) {
-		c.record(s) // one connection, several sites or ways: each is a flow of its own
+		// One connection, several sites or ways: each is a flow of its own, and the last
+		// dump of the kernel's table may be of before or after the turn.
+		heard := s.Counters
+		if p.Before != (flow.Counters{}) {
+			s.Counters = p.Before.Most(s.base)
+		}
+		c.record(s)
 		s.base, s.parts, s.First, s.traits = s.Counters, 0, c.now, 0
+		s.Counters = heard.Most(s.base)
 	}
 	if p.To.IsValid() {
 		s.takenTo, s.toUs = new(p.To), false

@@ -108,18 +108,13 @@ func (c *core) entry(s *running) journal.Entry {
 	if s.takenTo != nil {
 		f.Tuple.Dst, f.Tuple.DstPort = s.takenTo.Addr().As16(), s.takenTo.Port()
 	}
-	f.Counters.Orig = less(f.Counters.Orig, s.base.Orig)
-	f.Counters.Reply = less(f.Counters.Reply, s.base.Reply)
+	f.Counters = f.Counters.Since(s.base)
 	if s.conv != nil {
 		if f.Seen = s.conv.Result(); f.Seen.Guessed {
 			f.Seen = (&looks{}).believe(f.Seen) // it will be counted when it is settled
 		}
 	}
 	return journal.Entry{At: c.now, Device: s.device, Log: s.log, Flow: f}
-}
-
-func less(n, base flow.Count) flow.Count {
-	return flow.Count{Packets: n.Packets - min(base.Packets, n.Packets), Bytes: n.Bytes - min(base.Bytes, n.Bytes)}
 }
 
 // untracked is how long a flow may be known by packets alone. One of which the

@@ -30,7 +30,11 @@ type Carried struct {
 	Verdict policy.Verdict
 	// Encrypted says that it leaves the house over TLS, though the device speaks in clear.
 	Encrypted bool
-	Counters  flow.Counters
+	// Before is what the kernel had counted of the connection when it turned from
+	// another site to this; zero where that is not known: then it is what it was heard to
+	// have counted last.
+	Before   flow.Counters
+	Counters flow.Counters
 }
 
 // Observer joins what its sources say into flows. In the daemon, Run owns the

@@ -473,20 +473,26 @@ func (p *Proxy) decide(asked []policy.Query) (v policy.Verdict) {
 
 // setShare begins s, and ends the share that ran until now.
 func (c *conn) setShare(s *share) {
-	c.endShare()
+	further := c.endShare()
 	c.mu.Lock()
 	c.share, c.waiting = s, nil
 	c.mu.Unlock()
+	if further {
+		c.tellFrom(s, c.turned())
+		return
+	}
 	c.tell(s)
 	c.recheck(s)
 }
 
 // tell hands what is known of s to the observer.
-func (c *conn) tell(s *share) {
+func (c *conn) tell(s *share) { c.tellFrom(s, flow.Counters{}) }
+
+func (c *conn) tellFrom(s *share, before flow.Counters) {
 	if o := c.proxy.cfg.Observer; o != nil {
 		f := c.flow(s)
 		c.mu.Lock()
-		told := Carried{Device: c.device, Flow: f}
+		told := Carried{Device: c.device, Flow: f, Before: before}
 		c.mu.Unlock()
 		if c.wire.IsValid() {
 			told.To = s.dst
@@ -570,13 +576,13 @@ func (p *Proxy) deviceNow(id devices.ID, a netip.Addr) (d devices.Device, known 
 }
 
 // endShare tells of the share that ran until now.
-func (c *conn) endShare() {
+func (c *conn) endShare() (ended bool) {
 	c.mu.Lock()
 	s := c.share
 	c.share = nil
 	c.mu.Unlock()
 	if s == nil {
-		return
+		return false
 	}
 	p, f := c.proxy, c.flow(s)
 	f.Last = p.cfg.Now()
@@ -586,6 +592,7 @@ func (c *conn) endShare() {
 	if p.cfg.Recorder != nil && p.cfg.Observer == nil {
 		p.cfg.Recorder.Record(journal.Entry{At: f.Last, Device: c.device.ID, Log: c.device.Log, Flow: &f})
 	}
+	return true
 }
 
 // protocolLabel bounds the values of a metric's label.

@@ -22,6 +22,7 @@ import (
 
 	"github.com/netcurtain/netcurtain/atlas"
 	"github.com/netcurtain/netcurtain/devices"
+	"github.com/netcurtain/netcurtain/flow"
 	"github.com/netcurtain/netcurtain/internal/dnsname"
 	"github.com/netcurtain/netcurtain/journal"
 	"github.com/netcurtain/netcurtain/policy"
@@ -46,6 +47,9 @@ type Carried struct {
 	// To is where the explicit proxy takes it: Flow's Tuple is then the connection
 	// to the proxy itself, by which the kernel counts. Not valid on the transparent way.
 	To netip.AddrPort
+	// Before is what the kernel had counted of a connection, when it turned from another
+	// host to this; zero for the first host of a connection, and where nobody counts.
+	Before flow.Counters
 }
 
 // Observer is handed every Carried as soon as it is judged, before anything is
@@ -88,6 +92,7 @@ type Config struct {
 	Decider      Decider
 	Describe     func(name dnsname.Name) atlas.Destination             // may be nil
 	NameOf       func(device devices.ID, addr netip.Addr) dnsname.Name // what the device last looked up for an address; may be nil
+	Counted      func(flow.Tuple) flow.Counters                        // what the kernel has counted of a connection; may be nil: an Observer then goes by what it hears
 	Observer     Observer                                              // may be nil
 	Recorder     Recorder                                              // nil where the Observer records
 	// Own reports whether an address is the router's. nil asks the kernel which

@@ -23,6 +23,7 @@ type rest struct {
 	parked  atomic.Bool // the silence was long enough: its Close is none
 	keeping atomic.Bool // nor is the transport's, of its idle connection to the origin
 	ended   atomic.Bool // that connection ended meanwhile
+	wire    wire
 
 	// What net/http has read of the next request stands in its buffer when it is told
 	// to close; it waits for four octets, so that these are three at most.
@@ -57,6 +58,7 @@ func (c *conn) serve() {
 func rests(nc net.Conn, s http.ConnState) {
 	if c, ok := nc.(*conn); ok && s == http.StateIdle {
 		c.rest.begins = true
+		c.answered()
 	}
 }
 

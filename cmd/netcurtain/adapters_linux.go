@@ -14,6 +14,7 @@ import (
 	"github.com/netcurtain/netcurtain/atlas"
 	"github.com/netcurtain/netcurtain/configs"
 	"github.com/netcurtain/netcurtain/devices"
+	"github.com/netcurtain/netcurtain/flow"
 	"github.com/netcurtain/netcurtain/internal/dnsname"
 	"github.com/netcurtain/netcurtain/observe"
 	"github.com/netcurtain/netcurtain/policy"
@@ -43,6 +44,7 @@ func (c carried) Proxied(x proxy.Carried) {
 	}
 	c.observer.Proxied(observe.Carried{
 		Tuple: x.Flow.Tuple, To: x.To, MAC: mac, Seen: x.Flow.Seen, Verdict: x.Flow.Verdict, Encrypted: x.Flow.CarriedEncrypted,
+		Before: x.Before,
 	})
 }
 
@@ -55,8 +57,15 @@ func newProxy(d *daemon, s *configs.Settings, lookUp func(context.Context, netip
 		},
 		FurtherPorts: func() []uint16 { return d.settings.Load().Proxy.Ports },
 		Devices:      d.registry, Resolve: d.resolve, Decider: d.engine,
-		Describe:  func(n dnsname.Name) atlas.Destination { x, _ := d.atlas.Lookup(n); return x },
-		NameOf:    d.nameOf,
+		Describe: func(n dnsname.Name) atlas.Destination { x, _ := d.atlas.Lookup(n); return x },
+		NameOf:   d.nameOf,
+		Counted: func(t flow.Tuple) flow.Counters {
+			n, err := d.tracker.Counters(t)
+			if err != nil { // the observer goes by what it heard last
+				d.log.Debug("what a connection has counted", "error", err)
+			}
+			return n
+		},
 		Observer:  carried{d.observer},
 		House:     d.isLAN,
 		HouseName: s.House.Name, HouseURL: s.Page.URL, Logger: d.log, Registerer: d.metrics,

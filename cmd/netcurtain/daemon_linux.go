@@ -285,7 +285,7 @@ func (d *daemon) watch() (err error) {
 		Devices: d.registry, Decide: d.engine, Atlas: describer{d.atlas}, Block: d.blocks, Record: d.recorder,
 		Log: d.log, Metrics: d.metrics,
 		Ease: func() { d.unwritten.Ease(longestEase) },
-		Own: func(a netip.Addr) bool { return (*d.own.Load())[a] },
+		Own:  func(a netip.Addr) bool { return (*d.own.Load())[a] },
 	})
 	return err
 }

@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -37,6 +38,10 @@ type Table struct {
 	events    prometheus.Counter
 	overflows prometheus.Counter
 	malformed prometheus.Counter
+
+	asking sync.Mutex // of Counters: guards what follows
+	ask    socket
+	answer [2 << 10]byte
 }
 
 // New checks cfg and starts nothing.
@@ -190,7 +195,7 @@ func (t *Table) Delete(ctx context.Context, tuple flow.Tuple) error {
 	}
 	defer s.close()
 	defer s.interruptWhen(ctx)()
-	if err := s.write(deleteRequest(tuple)); err != nil {
+	if err := s.write(requestAbout(tuple, ctDelete, unix.NLM_F_ACK)); err != nil {
 		return fmt.Errorf("deleting a connection: %w", err)
 	}
 	msgs, err := s.read(make([]byte, 4<<10))
@@ -207,4 +212,54 @@ func (t *Table) Delete(ctx context.Context, tuple flow.Tuple) error {
 		return nil
 	}
 	return errors.New("deleting a connection: the kernel did not answer")
+}
+
+// Counters is what the kernel has counted by now of the connection whose original
+// direction is tuple. It asks through a socket that stays open, for it is asked often:
+// in the network namespace of the first to call it.
+func (t *Table) Counters(tuple flow.Tuple) (flow.Counters, error) {
+	t.asking.Lock()
+	defer t.asking.Unlock()
+	c, err := t.counters(tuple)
+	if err != nil && !errors.Is(err, unix.ENOENT) && t.ask.f != nil {
+		t.ask.close() // an answer that comes too late must not be taken for another
+		t.ask = socket{}
+	}
+	if err != nil {
+		err = fmt.Errorf("counters of %s %s to %s: %w", tuple.Proto, tuple.SrcAddrPort(), tuple.DstAddrPort(), err)
+	}
+	return c, err
+}
+
+// counters has asking.
+func (t *Table) counters(tuple flow.Tuple) (flow.Counters, error) {
+	if t.ask.f == nil {
+		s, err := listen(0, 0)
+		if err != nil {
+			return flow.Counters{}, err
+		}
+		t.ask = s
+	}
+	if err := t.ask.write(requestAbout(tuple, ctGet, 0)); err != nil {
+		return flow.Counters{}, err
+	}
+	// The kernel answers while it is asked; a deadline is for what cannot be.
+	if err := t.ask.f.SetReadDeadline(time.Now().Add(time.Second)); err != nil {
+		return flow.Counters{}, err
+	}
+	msgs, err := t.ask.read(t.answer[:])
+	if err != nil {
+		return flow.Counters{}, err
+	}
+	for m := range messages(msgs) {
+		if m.typ == unix.NLMSG_ERROR {
+			return flow.Counters{}, m.errno()
+		}
+		if m.kind() != 0 {
+			var e flow.Event
+			err := decode(m.attributes, &e)
+			return e.Counters, err
+		}
+	}
+	return flow.Counters{}, errors.New("the kernel did not answer")
 }

@@ -4,6 +4,7 @@ package conntrack_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	timo "github.com/ti-mo/conntrack"
+	"golang.org/x/sys/unix"
 
 	"github.com/netcurtain/netcurtain/flow"
 	"github.com/netcurtain/netcurtain/flow/conntrack"
@@ -415,4 +417,59 @@ func BenchmarkDump(b *testing.B) {
 		}
 	}
 	b.ReportMetric(float64(n), "entries")
+}
+
+// The counters of one connection are those that a dump tells.
+func TestCounters(t *testing.T) {
+	l := newLab(t)
+	c := l.dial("tcp4", server.String())
+	defer c.Close()
+	exchange(t, c, 5000)
+	tuple := tupleOf(c)
+	missing := tuple
+	missing.SrcPort++
+	var told, before, after flow.Counters
+	err := l.house.Router.Do(func() (err error) {
+		// The last acknowledgement may be on its way.
+		for before.Orig.Packets == 0 || before != after {
+			if before, err = l.table.Counters(tuple); err != nil {
+				return err
+			}
+			if err = l.table.Dump(t.Context(), func(e flow.Event) {
+				if e.Tuple == tuple {
+					told = e.Counters
+				}
+			}); err != nil {
+				return err
+			}
+			if after, err = l.table.Counters(tuple); err != nil {
+				return err
+			}
+		}
+		if _, err := l.table.Counters(missing); !errors.Is(err, unix.ENOENT) {
+			t.Errorf("of a connection that is not there: %v", err)
+		}
+		return nil
+	})
+	if err != nil || told != before || told.Orig.Bytes < 5000 || told.Reply.Bytes < 5000 {
+		t.Errorf("%+v, %v; the dump has %+v", before, err, told)
+	}
+}
+
+func BenchmarkCounters(b *testing.B) {
+	l := newLab(b)
+	c := l.dial("tcp4", server.String())
+	defer c.Close()
+	tuple := tupleOf(c)
+	err := l.house.Router.Do(func() error {
+		for b.Loop() {
+			if _, err := l.table.Counters(tuple); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
 }
