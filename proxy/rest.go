@@ -23,7 +23,7 @@ type rest struct {
 	parked  atomic.Bool // the silence was long enough: its Close is none
 	keeping atomic.Bool // nor is the transport's, of its idle connection to the origin
 	ended   atomic.Bool // that connection ended meanwhile
-	wire    wire
+	wire    wire        // what the kernel had counted when the last answer was written
 
 	// What net/http has read of the next request stands in its buffer when it is told
 	// to close; it waits for four octets, so that these are three at most.
