@@ -8,8 +8,8 @@ import (
 	"github.com/netcurtain/netcurtain/flow/dissect"
 )
 
-// Some flows cannot be judged alone: how unknown bytes look is to be believed only
-// of several flows, and sound and picture are known by the talk that announced them.
+// Some flows cannot be judged alone: how unknown bytes look is to be believed only of
+// several flows, and sound, picture and files are known by the talk that announced them.
 
 const (
 	minAlike     = 3    // flows of one device to one destination that must look alike
@@ -22,7 +22,7 @@ const (
 // looks counts a device's unknown flows to one destination by how they look.
 type looks struct{ readable, other uint16 }
 
-// announced is an end of which another flow said that sound or picture will flow there.
+// announced is an end of which another flow said that sound, picture or a file will flow there.
 type announced struct {
 	by      string // the protocol that said so
 	secured bool
@@ -32,7 +32,7 @@ type announced struct {
 // judge settles what s.seen says in the light of other flows.
 func (c *core) judge(s *running) {
 	switch {
-	case s.Tuple.Proto == flow.UDP && c.media(s):
+	case c.media(s):
 	case s.seen.Guessed:
 		n := c.alike(s)
 		if n.readable+n.other > maxCounted { // what is new counts for more than what was
@@ -85,7 +85,11 @@ func (c *core) announce(s *running, media []dissect.Media) {
 		if m.Secured && addr != s.Tuple.SrcAddr() && addr != s.Tuple.DstAddr() && c.isInside(addr) {
 			continue // nobody vouches for the encryption of another device
 		}
-		key := flow.NewTuple(flow.UDP, netip.AddrPort{}, netip.AddrPortFrom(addr, m.Port))
+		proto := m.Proto
+		if proto == 0 {
+			proto = flow.UDP
+		}
+		key := flow.NewTuple(proto, netip.AddrPort{}, netip.AddrPortFrom(addr, m.Port))
 		a, _, ok := c.announced.Get(key)
 		if !ok {
 			a = c.announced.Add(key)
@@ -103,14 +107,18 @@ func (c *core) media(s *running) bool {
 		return false
 	}
 	for _, end := range [...]netip.AddrPort{s.Tuple.DstAddrPort(), s.Tuple.SrcAddrPort()} {
-		a, _, ok := c.announced.Get(flow.NewTuple(flow.UDP, netip.AddrPort{}, end))
+		a, _, ok := c.announced.Get(flow.NewTuple(s.Tuple.Proto, netip.AddrPort{}, end))
 		if !ok || c.now.Sub(a.at) > announcedFor {
 			continue
+		}
+		s.seen.Guessed = false
+		if s.Tuple.Proto == flow.TCP { // a file, whose bytes may look like anything
+			s.seen.App, s.seen.Protection, s.seen.Reason = a.by, flow.Readable, "a file or a listing in clear, as "+a.by+" announced it"
+			return true
 		}
 		if s.seen.App == "unknown" {
 			s.seen.App = "rtp"
 		}
-		s.seen.Guessed = false
 		s.seen.Protection, s.seen.Reason = flow.Readable, "sound or picture in clear, as "+a.by+" announced it"
 		if a.secured {
 			s.seen.Protection, s.seen.Reason = flow.Encrypted, "sound or picture over SRTP, as "+a.by+" announced it"

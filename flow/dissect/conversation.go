@@ -15,23 +15,25 @@ import (
 // given, but handshakes are recognised on either side, for a capture may begin
 // in the middle.
 type Conversation struct {
-	proto  flow.Proto
-	ports  [2]uint16 // opener's and responder's
-	local  bool      // the responder's address is private, or a group on the link
-	turned bool      // a capture of one side only: what was taken for the opener answers
-	state  state
-	rec    *recogniser // the one that said yes last; nil when none did
-	best   Result
-	tls    tlsTalk
-	quic   *quicTalk // only while QUIC is being read
-	dir    [2]stream
-	dtls   *dtlsTalk // only while a handshake is being read
-	rtp    [2]rtpTrace
-	media  []Media   // announced so far
-	sizes  [2]int    // bytes of payload seen
-	look   view      // what the recognisers are shown; here so that it costs no allocation
-	try    Result    // what one of them fills in
-	at     time.Time // of the packet at hand
+	proto   flow.Proto
+	ports   [2]uint16 // opener's and responder's
+	local   bool      // the responder's address is private, or a group on the link
+	turned  bool      // a capture of one side only: what was taken for the opener answers
+	state   state
+	rec     *recogniser // the one that said yes last; nil when none did
+	best    Result
+	tls     tlsTalk
+	quic    *quicTalk // only while QUIC is being read
+	dir     [2]stream
+	dtls    *dtlsTalk // only while a handshake is being read
+	rtp     [2]rtpTrace
+	short   [2]quicTrace // while nothing is known, on QUIC's port
+	oddQUIC bool         // one of them was none of QUIC's
+	media   []Media      // announced so far
+	sizes   [2]int       // bytes of payload seen
+	look    view         // what the recognisers are shown; here so that it costs no allocation
+	try     Result       // what one of them fills in
+	at      time.Time    // of the packet at hand
 }
 
 // state of a conversation, and a recogniser's answer.
@@ -56,6 +58,7 @@ func (c *Conversation) Reset(p flow.Proto, dst uint16) {
 	c.proto, c.ports, c.local, c.state, c.rec = p, [2]uint16{0, dst}, false, no, nil
 	c.best, c.tls, c.quic, c.sizes, c.try = Result{}, tlsTalk{}, nil, [2]int{}, Result{}
 	c.dtls, c.rtp, c.media, c.turned = nil, [2]rtpTrace{}, nil, false
+	c.short, c.oddQUIC = [2]quicTrace{}, false
 	c.dir[0].reset()
 	c.dir[1].reset()
 }
@@ -69,7 +72,7 @@ func (c *Conversation) Close() {
 			}
 		}
 	}
-	c.finish(c.Result())
+	c.settle()
 }
 
 // Held is how many octets of buffers the conversation holds for what it has not
@@ -155,21 +158,27 @@ func (c *Conversation) feedTCP(dir flow.Dir, pkt *flow.Packet) {
 	if c.state != final {
 		c.dir[dir].keep()
 		if c.spent() {
-			c.finish(c.Result())
+			c.settle()
 		}
 	}
 }
 
+// settle makes the best of what was seen.
+func (c *Conversation) settle() { c.finish(c.quicUnderWay(c.byPort(c.Result()))) }
+
 // spent reports that the flow was given all the attention that it may have.
 func (c *Conversation) spent() bool {
 	a, b := &c.dir[0], &c.dir[1]
-	return a.full() && b.full() || a.packets+b.packets >= 12
+	return a.full() && b.full() || !a.typed && a.packets+b.packets >= 12
 }
 
 // readTCP asks the recognisers about both streams.
 func (c *Conversation) readTCP(dir flow.Dir, seq uint32, segment []byte, missing int) {
 	defer c.lookAway()
 	c.lookBoth(dir)
+	if c.look.dir == flow.Orig {
+		c.look.missing = missing
+	}
 	if c.rec != nil {
 		c.ask(c.rec)
 		return
@@ -233,6 +242,7 @@ func (c *Conversation) ask(r *recogniser) bool {
 		c.finish(c.try)
 	case yes:
 		c.state, c.rec, c.best = yes, r, c.try
+		c.dir[0].typed, c.dir[1].typed = r.typed, r.typed
 	default:
 		return false
 	}
@@ -255,12 +265,13 @@ func (c *Conversation) feedUDP(dir flow.Dir, pkt *flow.Packet) {
 	}
 	if c.state == no && c.quic == nil {
 		s.join(pkt.Payload, statBytes)
+		c.oddQUIC = c.oddQUIC || c.port(443) && !c.short[dir].note(pkt.Payload)
 	}
 	if c.state == final {
 		return
 	}
 	if c.spent() {
-		c.finish(c.Result())
+		c.settle()
 	}
 }
 

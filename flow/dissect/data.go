@@ -7,7 +7,7 @@ import (
 
 // readRedis knows RESP, Redis's protocol.
 func readRedis(v *view, r *Result) state {
-	if !respArray(v.up) && !(v.port(6379) && (respReply(v.down) || words(v.up, "PING", "AUTH", "INFO", "SELECT", "GET", "SET"))) {
+	if !respArray(v.up) && !(v.port(6379) && (respReply(v.up) || respReply(v.down) || words(v.up, "PING", "AUTH", "INFO", "SELECT", "GET", "SET"))) {
 		return no
 	}
 	r.readable("Redis without TLS")
@@ -17,8 +17,17 @@ func readRedis(v *view, r *Result) state {
 	return final
 }
 
-// redisLogin is what AUTH [user] password said, as an array of bulk strings.
+// redisLogin is what AUTH [user] password said, as an array of bulk strings or in a line.
 func redisLogin(b []byte) (user, password []byte, ok bool) {
+	if line, _, whole := bytes.Cut(b[:min(len(b), 128)], []byte("\r\n")); whole && word(line, "AUTH") {
+		words := bytes.Fields(line[len("AUTH"):])
+		switch len(words) {
+		case 1:
+			return nil, words[0], true
+		case 2:
+			return words[0], words[1], true
+		}
+	}
 	for i := 0; i+6 <= min(len(b), 128); i++ {
 		if ok = equalFold(b[i:i+6], "auth\r\n"); ok {
 			b = b[i+6:]
@@ -138,7 +147,14 @@ func readMySQL(v *view, r *Result) state {
 	if len(b) == 0 && mysqlAsksTLS(v.up) {
 		return upgrade(v, r, true, "MySQL without TLS")
 	}
-	if len(b) < 12 || b[3] != 0 || b[4] != 10 {
+	if len(b) < 12 || b[3] != 0 {
+		return no
+	}
+	if b[4] == 0xff && mysqlRefuses(b) {
+		r.readable("MySQL without TLS: the server refused to talk")
+		return yes
+	}
+	if b[4] != 10 {
 		return no
 	}
 	n := int(b[0]) | int(b[1])<<8 | int(b[2])<<16
@@ -151,6 +167,13 @@ func readMySQL(v *view, r *Result) state {
 	}
 	r.readable("MySQL without TLS")
 	return yes
+}
+
+// mysqlRefuses knows an error in place of the greeting: its number, 1000 or more,
+// and a text up to the end.
+func mysqlRefuses(b []byte) bool {
+	number := binary.LittleEndian.Uint16(b[5:])
+	return int(b[0])|int(b[1])<<8|int(b[2])<<16 == len(b)-4 && number >= 1000 && number < 5000 && looksReadable(b[7:])
 }
 
 // mysqlAsksTLS knows the request for TLS where the greeting was not seen: 32 octets,

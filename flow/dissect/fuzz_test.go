@@ -78,6 +78,12 @@ func FuzzTalks(f *testing.F) {
 	f.Add(true, uint16(5000), []byte("POST /c HTTP/1.1\r\nSOAPAction: \"x#AddPortMapping\"\r\nContent-Length: 120\r\n\r\n<NewExternalPort a=\"b\">1</NewExternalPort><NewInternalPort>2</NewInternalPort><NewProtocol>TCP</NewProtocol><NewLeaseDuration>9</NewLeaseDuration>"), []byte{}, uint16(80))
 	f.Add(false, uint16(5351), []byte("\x00\x02\x00\x00\x01\xbb\x20\xfb\x00\x00\x1c\x20"), []byte("\x02\x81\x00\x00"+strings.Repeat("\x01", 76)), uint16(99))
 	f.Add(true, uint16(50051), []byte(http2Preface+"\x00\x00\x0e\x01\x2c\x00\x00\x00\x01\x01\x00\x00\x00\x00\x00\x83\x86\x84\x41\x01a\x00"), []byte{}, uint16(30))
+	f.Add(true, uint16(21), []byte("USER a\r\nPORT 10,0,0,1,5,6\r\nEPRT |2|::1|5282|\r\n"), []byte("220 FTP\r\n227 (1,2,3,4,5,6)\r\n229 (|||99|)\r\n"), uint16(8))
+	f.Add(true, uint16(23), []byte("\xff\xfb\x18adx\x7fmin\radmin\r"), []byte("\xff\xfd\x18login: Password: "), uint16(4))
+	f.Add(true, uint16(1080), []byte("\x05\x01\x02\x01\x05admin\x05admin\x05\x01\x00\x01"), []byte("\x05\x02\x01\x00"), uint16(3))
+	f.Add(true, uint16(2049), []byte("\x80\x00\x00\x28\x00\x00\x00\x07\x00\x00\x00\x00\x00\x00\x00\x02\x00\x01\x86\xa3\x00\x00\x00\x03\x00\x00\x00\x00"), []byte{}, uint16(9))
+	f.Add(false, uint16(6881), []byte("\x41\x02\x5e\x87\xb4\xe1\x1e\xc2\x00\x00\x00\x00\x00\x04\x00\x00\x56\x54\x00\x00\x00\x08\x00\x00\x00\x00\x00\x00\x00\x00"), []byte("BT-SEARCH * HTTP/1.1\r\n"), uint16(99))
+	f.Add(true, uint16(6053), []byte("\x01\x00\x00\x01\x00\x31\x00abc"), []byte("\x01\x00\x00"), uint16(0))
 	f.Fuzz(func(t *testing.T, tcp bool, port uint16, up, down []byte, cut uint16) {
 		p := flow.UDP
 		if tcp {

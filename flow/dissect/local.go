@@ -221,10 +221,14 @@ func readSNMP(v *view, r *Result) state {
 		if b.bad {
 			return no
 		}
-		if flags&2 != 0 {
-			r.encrypted("SNMP version 3 with privacy")
-		} else {
+		switch flags & 3 {
+		case 0: // a client asks who is there before it knows how to sign and to encrypt
 			r.readable("SNMP version 3 without privacy")
+			return yes
+		case 1:
+			r.readable("SNMP version 3 without privacy")
+		default:
+			r.encrypted("SNMP version 3 with privacy")
 		}
 	default:
 		return no

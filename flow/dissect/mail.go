@@ -11,11 +11,22 @@ import (
 // readable unless a TLS hello followed the request for it. The request alone
 // changes nothing, for the answer may have been no, or taken out on the way.
 func upgrade(v *view, r *Result, asked bool, clear string) state {
+	at := helloIn(v.up)
+	if at < 0 && answeredTLS(v.down, asked) { // the client's side was not captured, or not all of it
+		r.encrypted("began readable, then changed to TLS")
+		t := new(TLS)
+		if msg, got := handshakeMessage(v.down[serverHelloIn(v.down):], hsServerHello); got == Complete && t.parseServerHello(msg) {
+			t.nameWeak()
+			if r.TLS = t; nullCipher(t.Cipher) {
+				r.Protection = flow.Readable
+			}
+		}
+		return yes
+	}
 	if !asked {
 		r.readable(clear)
 		return yes
 	}
-	at := helloIn(v.up)
 	if at < 0 {
 		r.readable(clear + "; it asked for TLS, but none was seen to follow")
 		return yes
@@ -50,6 +61,13 @@ func upgrade(v *view, r *Result, asked bool, clear string) state {
 		return final
 	}
 	return yes
+}
+
+// answeredTLS reports whether the server's side of a talk goes on in TLS. Where the
+// request for it was not seen, the line before must have ended.
+func answeredTLS(down []byte, asked bool) bool {
+	at := serverHelloIn(down)
+	return at > 0 && (asked || down[at-1] == '\n' || down[at-1] == '>')
 }
 
 // helloIn is where a ClientHello begins within b, or -1.
@@ -149,16 +167,64 @@ func readFTP(v *view, r *Result) state {
 			user = after(line, "USER")
 		case word(line, "PASS") && !equalFold(user, "anonymous") && !equalFold(user, "ftp"): // who has no secret tells none
 			r.credential("ftp-password", user, after(line, "PASS"))
+		case word(line, "PORT"):
+			v.fileAt(flow.Orig, sixth(after(line, "PORT")))
+		case word(line, "EPRT"):
+			v.fileAt(flow.Orig, extended(after(line, "EPRT")))
+		}
+	})
+	eachLine(v.down, func(line []byte) {
+		_, ends, _ := bytes.Cut(line, []byte("("))
+		ends, _, _ = bytes.Cut(ends, []byte(")"))
+		switch {
+		case reply(line, "227"): // the address in it is often one behind a translation
+			v.fileAt(flow.Reply, sixth(ends))
+		case reply(line, "229"):
+			v.fileAt(flow.Reply, extended(ends))
 		}
 	})
 	return upgrade(v, r, asked, "FTP: names, passwords and listings in clear")
 }
 
+// fileAt announces the end to which a file or a listing will be carried.
+func (v *view) fileAt(by flow.Dir, port uint16) {
+	if v.c.turned {
+		by ^= 1
+	}
+	v.c.announce(Media{By: by, Port: port, Proto: flow.TCP})
+}
+
+// sixth is the port in "h1,h2,h3,h4,p1,p2", or 0.
+func sixth(b []byte) uint16 {
+	parts := bytes.Split(b, []byte(","))
+	if len(parts) != 6 {
+		return 0
+	}
+	high, low := number16(parts[4]), number16(parts[5])
+	if high > 255 || low > 255 {
+		return 0
+	}
+	return high<<8 | low
+}
+
+// extended is the port in "|2|::1|5282|" or "|||6446|", or 0.
+func extended(b []byte) uint16 {
+	if len(b) == 0 {
+		return 0
+	}
+	parts := bytes.Split(b, b[:1])
+	if len(parts) != 5 {
+		return 0
+	}
+	return number16(parts[3])
+}
+
 // readPOP3 knows POP3 (RFC 1939).
 func readPOP3(v *view, r *Result) state {
 	greeted := bytes.HasPrefix(v.down, []byte("+OK")) || bytes.HasPrefix(v.down, []byte("-ERR"))
+	alone := len(v.up) == 0 && bytes.HasPrefix(v.down, []byte("+OK ")) // Redis says it without words
 	spoke := words(v.up, "USER", "CAPA", "APOP", "STLS", "AUTH", "STAT", "QUIT", "PASS", "UIDL", "LIST", "RETR", "TOP")
-	if !(greeted && (v.port(110) || spoke || len(v.up) == 0) || v.port(110) && spoke) {
+	if !(greeted && (v.port(110) || spoke || alone) || v.port(110) && spoke) {
 		return no
 	}
 	asked := false

@@ -27,17 +27,19 @@ func textRequest(b []byte, protocol string) (target, fields []byte, ok bool) {
 	return target, fields, ok && ok2
 }
 
-// Media is an end of a flow of sound or picture, as a talk announced it in clear
-// (SDP, RFC 8866; the Transport field of RTSP, RFC 7826 §18.54).
+// Media is an end of another flow, as a talk announced it in clear: of sound or
+// picture over UDP (SDP, RFC 8866; the Transport field of RTSP, RFC 7826 §18.54), of
+// a file or a listing over TCP (FTP, RFC 959 §4.1.2, RFC 2428).
 type Media struct {
 	Addr    netip.Addr // not valid: the address of the side By
 	By      flow.Dir
 	Port    uint16
-	Secured bool // SRTP, whose keys were not sent in clear
+	Proto   flow.Proto // zero: UDP
+	Secured bool       // SRTP, whose keys were not sent in clear
 }
 
 // maxMedia bounds what one talk may announce.
-const maxMedia = 8
+const maxMedia = 16
 
 func (c *Conversation) announce(m Media) {
 	if m.Port == 0 || len(c.media) >= maxMedia || slices.Contains(c.media, m) {
@@ -198,11 +200,34 @@ func readRTMP(v *view, r *Result) state {
 func readBitTorrent(v *view, r *Result) state {
 	dht := bytes.HasPrefix(v.up, []byte("d1:")) && (bytes.Contains(v.up, []byte(":id20:")) || bytes.Contains(v.up, []byte("1:y1:"))) ||
 		bytes.HasPrefix(v.up, []byte("d2:ip")) && bytes.Contains(v.up, []byte("1:y1:r"))
-	if !v.prefix("\x13BitTorrent protocol") && !dht {
+	udp := v.c.proto == flow.UDP
+	switch {
+	case v.prefix("\x13BitTorrent protocol"), dht:
+	case udp && bytes.HasPrefix(v.up, []byte("BT-SEARCH * HTTP/1.")): // BEP 14
+	case udp && len(v.up) >= 40 && string(v.up[20:40]) == "\x13BitTorrent protocol": // within uTP
+	case udp && utpOpens(v.up):
+		r.cannotTell("BitTorrent over uTP; what is shared is hidden with a key that others may know, or not at all")
+		return yes
+	case udp && v.c.best.App == "bittorrent" && len(v.up) >= 20 && v.up[0]&0x0f == 1 && v.up[0] <= 0x41:
+		r.cannotTell(v.c.best.Reason)
+		return yes
+	default:
 		return no
 	}
 	r.readable("BitTorrent: what is shared in clear")
 	return final
+}
+
+// utpOpens knows the first packet of BitTorrent's own transport (BEP 29): type 4,
+// version 1, an extension that ends, nothing heard yet and nothing to acknowledge.
+func utpOpens(b []byte) bool {
+	if len(b) < 20 || b[0] != 0x41 || b[1] > 2 || binary.BigEndian.Uint32(b[8:]) != 0 || binary.BigEndian.Uint16(b[18:]) != 0 {
+		return false
+	}
+	if b[1] == 0 {
+		return len(b) == 20
+	}
+	return len(b) >= 22 && b[20] == 0 && len(b) == 22+int(b[21])
 }
 
 const stunMagic = "\x21\x12\xa4\x42"

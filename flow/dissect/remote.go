@@ -59,6 +59,8 @@ func telnetLogin(up []byte) (user, password []byte, ok bool) {
 	typed := make([]byte, 0, 128)
 	for i := 0; i < len(up) && len(typed) < cap(typed); i++ {
 		switch {
+		case up[i] == 0x08 || up[i] == 0x7f: // rubbed out
+			typed = typed[:max(len(typed)-1, 0)]
 		case up[i] != 0xff:
 			typed = append(typed, up[i])
 		case i+1 < len(up) && up[i+1] == 0xfa: // an option's parameters, up to their end
@@ -99,7 +101,20 @@ func readRDP(v *view, r *Result) state {
 		return upgrade(v, r, true, "")
 	}
 	r.cannotTell("RDP; whether it changes to TLS was not seen yet")
+	if refusesTLS(v.down) {
+		r.cannotTell("RDP with its own encryption, which is outdated and may be switched off")
+	}
 	return yes
+}
+
+// refusesTLS reports whether the connection is confirmed without TLS: the answer
+// names protocol 0, or none at all (MS-RDPBCGR §2.2.1.2).
+func refusesTLS(b []byte) bool {
+	if len(b) < 11 || b[0] != 3 || b[5] != 0xd0 {
+		return false
+	}
+	const response = 2
+	return b[4] == 6 || len(b) >= 19 && b[11] == response && binary.LittleEndian.Uint32(b[15:]) == 0
 }
 
 // readVNC knows RFB (RFC 6143) by its version line.
@@ -167,7 +182,24 @@ func readSOCKS(v *view, r *Result) state {
 		return no
 	}
 	r.readable("SOCKS: the proxy's clients, and what they do not encrypt themselves, in clear")
+	if v5 {
+		if user, password, ok := socksLogin(up[2+int(up[1]):], down); ok {
+			r.credential("socks-password", user, password)
+		}
+	}
 	return v.tunnel(r, up, "SOCKS")
+}
+
+// socksLogin is what a client says when the server chose that it shall sign in by
+// user and password (RFC 1929).
+func socksLogin(b, down []byte) (user, password []byte, ok bool) {
+	const byPassword = 2
+	r := reader{b: b}
+	if len(down) < 2 || down[1] != byPassword || r.u8() != 1 {
+		return nil, nil, false
+	}
+	user, password = r.vec8(), r.vec8()
+	return user, password, !r.bad
 }
 
 // tunnel looks at what a client sends through a proxy. Where it goes is readable, so

@@ -6,6 +6,7 @@ package dissect
 const (
 	maxStream  = 16 << 10 // bytes kept of one direction
 	maxPackets = 8        // packets with payload looked at in one direction
+	maxTyped   = 64       // likewise, where a person types or commands go to and fro
 	keepBuffer = 4 << 10  // a buffer no larger than this is kept over Reset
 )
 
@@ -18,6 +19,7 @@ type stream struct {
 	anchored bool   // base is certain, for the SYN was seen
 	moved    bool   // something came from before what was taken for the start
 	muted    bool   // nothing more is wanted of this direction
+	typed    bool   // a talk of many small packets, whose point comes late
 	packets  int    // packets with payload seen
 	held     assembly
 	lent     []byte // an in-order first segment that is not copied yet
@@ -115,7 +117,11 @@ func (s *stream) bytes() []byte {
 
 // full reports whether the stream has cost all that it may.
 func (s *stream) full() bool {
-	return s.muted || s.packets >= maxPackets || len(s.held.buf) >= maxStream || len(s.lent) >= maxStream
+	most := maxPackets
+	if s.typed {
+		most = maxTyped
+	}
+	return s.muted || s.packets >= most || len(s.held.buf) >= maxStream || len(s.lent) >= maxStream
 }
 
 // mute drops what is held and ignores what comes.

@@ -75,8 +75,12 @@ func readOpenVPN(v *view, r *Result) state {
 	if op != 7 && op != 8 && op != 10 {
 		return no
 	}
-	first := func(at int) bool { // the replay counter of a first packet
-		return len(b) >= at+4 && binary.BigEndian.Uint32(b[at:]) == 1
+	first := func(at int) bool { // the replay counter of a first packet; version 2.6 says by it that it can do without state
+		if len(b) < at+4 {
+			return false
+		}
+		n := binary.BigEndian.Uint32(b[at:])
+		return n == 1 || n == 0x0f000001
 	}
 	plain := len(b) == 14 && binary.BigEndian.Uint32(b[10:]) == 0 && b[9] == 0
 	wrapped := first(9) || first(25) || first(29) || first(41) || first(73) // tls-crypt; tls-auth with MD5, SHA1, SHA256, SHA512

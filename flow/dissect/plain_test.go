@@ -1,0 +1,227 @@
+package dissect
+
+import (
+	"bytes"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"github.com/netcurtain/netcurtain/flow"
+)
+
+// What real software says first, and what is to be said of it. The lines were shortened
+// from what was captured between Debian's programs.
+func TestWhatSoftwareSays(t *testing.T) {
+	nfs := "\x00\x00\x00\x07" + "\x00\x00\x00\x00" + "\x00\x00\x00\x02" + "\x00\x01\x86\xa3" + "\x00\x00\x00\x03" + "\x00\x00\x00\x00" + strings.Repeat("\x00", 16)
+	krb := strings.Replace(nfs, "\x00\x00\x00\x03\x00\x00\x00\x00", "\x00\x00\x00\x04\x00\x00\x00\x01\x00\x00\x00\x06", 1)
+	rdp := "> \x03\x00\x00\x13\x0e\xe0\x00\x00\x00\x00\x00\x01\x00\x08\x00\x0b\x00\x00\x00"
+	utp := "> \x41\x02\x5e\x87\xb4\xe1\x1e\xc2\x00\x00\x00\x00\x00\x04\x00\x00\x56\x54\x00\x00\x00\x08" + strings.Repeat("\x00", 8)
+	hello := "\x16\x03\x03\x00\x2c\x02\x00\x00\x28" + string(serverHello(0x0303, 0, 0xc02f))
+	hello = hello[:4] + string([]byte{byte(len(hello) - 5)}) + hello[5:8] + string([]byte{byte(len(hello) - 9)}) + hello[9:]
+	v3 := func(flags string) string { // msgFlags: 4 asks for an answer, 1 is signed, 2 encrypted
+		return "> \x30\x20\x02\x01\x03\x30\x0e\x02\x01\x07\x02\x02\x05\xdc\x04\x01" + flags + "\x02\x01\x03\x04\x00\x30\x00"
+	}
+	for _, tc := range []struct {
+		name  string
+		proto flow.Proto
+		port  uint16
+		lines []string
+		want  string
+	}{
+		{"git", flow.TCP, 9418, []string{"> 0032git-upload-pack /a.git\x00host=10.0.0.1\x00\x00version=2\x00"}, "git readable"},
+		{"rsync", flow.TCP, 873, []string{"< @RSYNCD: 31.0 sha512 md5\n"}, "rsync readable"},
+		{"memcached", flow.TCP, 11211, []string{"> stats\r\n"}, "memcached readable"},
+		{"memcached in a datagram", flow.UDP, 11211, []string{"> \x00\x01\x00\x00\x00\x01\x00\x00stats\r\n"}, "memcached readable"},
+		{"nntp", flow.TCP, 119, []string{"< 200 news.example ready\r\n", "> MODE READER\r\n"}, "nntp readable"},
+		{"nfs", flow.TCP, 2049, []string{"> \x80\x00\x00\x28" + nfs}, "nfs readable"},
+		{"nfs in a datagram", flow.UDP, 2049, []string{"> " + nfs}, "nfs readable"},
+		{"nfs that may be encrypted", flow.UDP, 2049, []string{"> " + krb}, "nfs cannot-tell"},
+		{"pptp", flow.TCP, 1723, []string{"> \x00\x9c\x00\x01\x1a\x2b\x3c\x4d\x00\x01\x00\x00\x01\x00"}, "pptp cannot-tell"},
+		{"l2tp", flow.UDP, 1701, []string{"> \xc8\x02\x00\x14\x00\x00\x00\x00\x00\x00\x00\x00\x80\x08\x00\x00\x00\x00\x00\x01"}, "l2tp readable"},
+		{"spotify", flow.UDP, 57621, []string{"> SpotUdp0\x8a\x1b\x00\x00\x00\x00"}, "spotify readable"},
+		{"esphome", flow.TCP, 6053, []string{"> \x00\x13\x01\x0a\x0daioesphomeapi"}, "esphome readable"},
+		{"esphome with noise", flow.TCP, 6053, []string{"> \x01\x00\x00\x01\x00\x31\x00" + noise(48)}, "esphome encrypted"},
+
+		{"mysql refuses", flow.TCP, 3306, []string{"< \x19\x00\x00\x00\xff\x6a\x04Host is not allowed he"}, "mysql readable"},
+		{"redis answers", flow.TCP, 6379, []string{"< +OK\r\n"}, "redis readable"},
+		{"redis in a line", flow.TCP, 6379, []string{"> AUTH foobared\r\n"}, "redis readable redis-password default"},
+		{"pop3 greets", flow.TCP, 1110, []string{"< +OK POP3 ready\r\n"}, "pop3 readable"},
+		{"socks with a password", flow.TCP, 1080, []string{"> \x05\x01\x02", "< \x05\x02", "> \x01\x05admin\x05admin", "< \x01\x00"}, "socks readable socks-password default"},
+		{"socks without, asked twice", flow.TCP, 1080, []string{"> \x05\x02\x00\x02", "< \x05\x00", "> \x05\x01\x00\x01\x0a\x00\x00\x01\x00\x50"}, "socks readable"},
+		{"snmp 3 asks who is there, then encrypts", flow.UDP, 161, []string{v3("\x04"), v3("\x07")}, "snmp encrypted"},
+		{"snmp 3 signs only", flow.UDP, 161, []string{v3("\x04"), v3("\x05")}, "snmp readable"},
+		{"rdp with its own encryption", flow.TCP, 3389, []string{rdp, "< \x03\x00\x00\x13\x0e\xd0\x00\x00\x12\x34\x00\x02\x00\x08\x00\x00\x00\x00\x00"}, "rdp cannot-tell"},
+		{"openvpn 2.6, tls-crypt-v2", flow.UDP, 1199, []string{"> \x50" + noise(8) + "\x0f\x00\x00\x01" + noise(300)}, "openvpn encrypted"},
+		{"utp", flow.UDP, 6881, []string{utp}, "bittorrent cannot-tell"},
+		{"utp that shows what it shares", flow.UDP, 6881, []string{utp, "> \x01\x00\x5e\x88" + strings.Repeat("\x00", 16) + "\x13BitTorrent protocol" + noise(48)}, "bittorrent readable"},
+		{"local peers", flow.UDP, 6771, []string{"> BT-SEARCH * HTTP/1.1\r\nHost: 239.192.152.143:6771\r\n"}, "bittorrent readable"},
+
+		{"the server's side of STARTTLS", flow.TCP, 25, []string{"< 220 a.example ESMTP\r\n", "< 250 STARTTLS\r\n", "< 220 go ahead\r\n", "< " + hello}, "smtp encrypted"},
+		{"a mail that holds TLS", flow.TCP, 25, []string{"< 220 a.example ESMTP\r\n", "< 250 text " + hello}, "smtp readable"},
+		{"the client's hello was lost", flow.TCP, 143, []string{"< * OK\r\n", "> a STARTTLS\r\n", "< a OK\r\n" + hello}, "imap encrypted"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			r := talk(tc.proto, tc.port, tc.lines...)
+			got := r.App + " " + r.Protection.String()
+			if r.Credentials != "" {
+				got += " " + r.Credentials
+			}
+			if r.Exposure != nil && r.Exposure.Default {
+				got += " default"
+			}
+			if got != tc.want {
+				t.Errorf("%s (%s), want %s", got, r.Reason, tc.want)
+			}
+			sound(t, r)
+		})
+	}
+}
+
+// A person types letter by letter, is echoed, and sometimes rubs out.
+func TestTypedLetterByLetter(t *testing.T) {
+	lines := []string{"< \xff\xfd\x18\xff\xfd\x20", "> \xff\xfb\x18\xff\xfc\x20", "< \xff\xfa\x18\x01\xff\xf0", "> \xff\xfa\x18\x00XTERM\xff\xf0", "< login: "}
+	for _, letter := range strings.Split("adx\x7fmin\r", "") {
+		lines = append(lines, "> "+letter, "< "+letter)
+	}
+	lines = append(lines, "< Password: ")
+	for _, letter := range strings.Split("admin\r", "") {
+		lines = append(lines, "> "+letter)
+	}
+	r := talk(flow.TCP, 23, lines...)
+	if r.Credentials != "telnet-password" || r.Exposure == nil || r.Exposure.User != "a…(5)" || !r.Exposure.Default {
+		t.Errorf("%+v, %+v", r, r.Exposure)
+	}
+}
+
+// FTP says where its files will be carried, in four ways, and late in the talk.
+func TestAnnouncedFiles(t *testing.T) {
+	c := New(flow.TCP, 21)
+	seq := [2]uint32{1, 1}
+	for _, l := range []string{
+		"< 220 ready\r\n", "> USER bob\r\n", "< 331 -\r\n", "> PASS x\r\n", "< 230 -\r\n", "> SYST\r\n", "< 215 UNIX\r\n", "> FEAT\r\n", "< 211 -\r\n", "> PWD\r\n", "< 257 /\r\n",
+		"> PASV\r\n", "< 227 Entering Passive Mode (10,0,0,1,195,80).\r\n", "> EPSV\r\n", "< 229 Entering Extended Passive Mode (|||6446|)\r\n",
+		"> PORT 192,168,77,20,156,64\r\n", "> EPRT |2|fd00::1|5282|\r\n", "< 227 nonsense (1,2,3)\r\n", "< 229 (||||||||)\r\n", "< 227 (1,1,1,1,999,1)\r\n",
+	} {
+		dir := flow.Orig
+		if l[0] == '<' {
+			dir = flow.Reply
+		}
+		c.Feed(dir, packet(flow.TCP, dir, 21, seq[dir], []byte(l[2:])))
+		seq[dir] += uint32(len(l) - 2)
+	}
+	want := map[Media]bool{
+		{By: flow.Reply, Port: 195<<8 | 80, Proto: flow.TCP}: true, {By: flow.Reply, Port: 6446, Proto: flow.TCP}: true,
+		{By: flow.Orig, Port: 156<<8 | 64, Proto: flow.TCP}: true, {By: flow.Orig, Port: 5282, Proto: flow.TCP}: true,
+	}
+	for _, m := range c.Media() {
+		if !want[m] {
+			t.Errorf("announced %+v", m)
+		}
+		delete(want, m)
+	}
+	for m := range want {
+		t.Errorf("not announced: %+v", m)
+	}
+}
+
+// What was captured from the middle on is named by its port, and never called encrypted
+// for that.
+func TestUnderWay(t *testing.T) {
+	for _, tc := range []struct {
+		name     string
+		port     uint16
+		up, down string
+		syn      bool
+		want     string
+	}{
+		{"ssh", 22, noise(200), noise(300), false, "ssh cannot-tell"},
+		{"a file over http", 80, "", noise(900), false, "http cannot-tell"},
+		{"text over http", 80, "", strings.Repeat("<p>some text</p>\n", 30), false, "http readable"},
+		{"a port that says nothing", 4711, noise(200), noise(300), false, "unknown cannot-tell"},
+		{"the beginning was seen", 22, noise(200), noise(300), true, "unknown cannot-tell"},
+		{"nothing was said", 22, "", "", false, "unknown cannot-tell"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			c := New(flow.TCP, tc.port)
+			if tc.syn {
+				syn := packet(flow.TCP, flow.Orig, tc.port, 99, nil)
+				syn.Flags = flow.SYN
+				c.Feed(flow.Orig, syn)
+			}
+			c.Feed(flow.Orig, packet(flow.TCP, flow.Orig, tc.port, 100, []byte(tc.up)))
+			c.Feed(flow.Reply, packet(flow.TCP, flow.Reply, tc.port, 100, []byte(tc.down)))
+			c.Close()
+			if r := c.Result(); r.App+" "+r.Protection.String() != tc.want {
+				t.Errorf("%s %s (%s), want %s", r.App, r.Protection, r.Reason, tc.want)
+			}
+		})
+	}
+}
+
+// QUIC under way has a form: the same ID in every packet of a direction, and nothing
+// else that repeats.
+func TestQUICUnderWay(t *testing.T) {
+	bytesOf := []byte(noise(4000))
+	shorts := func(n int, id string) (all [][]byte) {
+		for i := range n {
+			all = append(all, append([]byte{0x40 | bytesOf[i]&0x3f}, append([]byte(id), bytesOf[100*i:100*i+300]...)...))
+		}
+		return all
+	}
+	text := func(n int) (all [][]byte) {
+		for range n {
+			all = append(all, bytes.Repeat([]byte("A text on this port. "), 12))
+		}
+		return all
+	}
+	for _, tc := range []struct {
+		name    string
+		port    uint16
+		packets [][]byte
+		want    string
+	}{
+		{"one ID", 443, shorts(4, "\x01\x9a\x77\x42\xc3\x0e\x5f\x88"), "quic encrypted"},
+		{"too few", 443, shorts(2, "\x01\x9a\x77\x42\xc3\x0e\x5f\x88"), "quic cannot-tell"},
+		{"no ID", 443, shorts(4, ""), "quic cannot-tell"},
+		{"an ID that is none", 443, shorts(4, "\x00\x00\x00\x00\x00\x00\x00\x00"), "quic cannot-tell"},
+		{"another port", 4711, shorts(4, "\x01\x9a\x77\x42\xc3\x0e\x5f\x88"), "unknown cannot-tell"},
+		{"one of another form", 443, append(shorts(4, "\x01\x9a\x77\x42\xc3\x0e\x5f\x88"), []byte(noise(100))), "unknown cannot-tell"},
+		{"text", 443, text(4), "unknown readable"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			c := New(flow.UDP, tc.port)
+			for _, b := range tc.packets {
+				c.Feed(flow.Orig, packet(flow.UDP, flow.Orig, tc.port, 0, b))
+			}
+			c.Close()
+			if r := c.Result(); r.App+" "+r.Protection.String() != tc.want {
+				t.Errorf("%s %s (%s), want %s", r.App, r.Protection, r.Reason, tc.want)
+			}
+		})
+	}
+}
+
+// Lamps are switched by JSON, which is told from other text by the port and the house.
+func TestLampsByJSON(t *testing.T) {
+	for _, tc := range []struct {
+		proto flow.Proto
+		port  uint16
+		to    string
+		says  string
+		want  string
+	}{
+		{flow.UDP, 38899, "192.168.1.7", `{"method":"getPilot","params":{"mac":"a8:bb:50:01:02:03"}}`, "wiz readable"},
+		{flow.UDP, 4003, "192.168.1.7", `{"msg":{"cmd":"devStatus","data":{}}}`, "govee readable"},
+		{flow.TCP, 55443, "192.168.1.7", `{"id":1,"method":"set_power","params":["on"]}` + "\r\n", "yeelight readable"},
+		{flow.UDP, 38899, "203.0.113.7", `{"method":"getPilot","params":{}}`, "unknown cannot-tell"},
+		{flow.TCP, 55443, "192.168.1.7", noise(60), "unknown cannot-tell"},
+	} {
+		c := New(tc.proto, tc.port)
+		pkt := packet(tc.proto, flow.Orig, tc.port, 1, []byte(tc.says))
+		pkt.Tuple = flow.NewTuple(tc.proto, netip.AddrPortFrom(device, 40000), netip.AddrPortFrom(netip.MustParseAddr(tc.to), tc.port))
+		c.Feed(flow.Orig, pkt)
+		if r := c.Result(); r.App+" "+r.Protection.String() != tc.want {
+			t.Errorf("%s: %s %s (%s), want %s", tc.says, r.App, r.Protection, r.Reason, tc.want)
+		}
+	}
+}
