@@ -85,6 +85,37 @@ func TestAnnouncedSound(t *testing.T) {
 	}
 }
 
+// A file that FTP announced is readable, whatever its bytes look like; another
+// connection to the same server is not.
+func TestAnnouncedFile(t *testing.T) {
+	talk, file, other := ends("192.168.1.10:4000", "203.0.113.1:21", flow.TCP), ends("192.168.1.10:4001", "203.0.113.1:50000", flow.TCP), ends("192.168.1.10:4002", "203.0.113.1:50001", flow.TCP)
+	b := live(t, nil, func(o *Observer) {
+		say := func(t flow.Tuple, seq uint32, text string) {
+			o.Packet(flow.Packet{At: time.Now(), MAC: macTV, Tuple: t, Seq: seq, Flags: flow.ACK, Length: 100, Payload: []byte(text)})
+			time.Sleep(time.Second)
+		}
+		for i, tuple := range []flow.Tuple{talk, file, other} {
+			o.Event(flow.Event{Kind: flow.New, ID: uint32(i + 1), Tuple: tuple, At: time.Now()})
+		}
+		say(talk.Reverse(), 1, "220 FTP\r\n")
+		say(talk, 1, "PASV\r\n")
+		say(talk.Reverse(), 10, "227 Entering Passive Mode (203,0,113,1,195,80).\r\n")
+		say(file.Reverse(), 1, "\x00\x01\x02\x03")
+		say(other.Reverse(), 1, "\x00\x01\x02\x03")
+		for i, tuple := range []flow.Tuple{talk, file, other} {
+			o.Event(flow.Event{Kind: flow.Destroy, ID: uint32(i + 1), Tuple: tuple, Counters: count(1), At: time.Now()})
+		}
+		time.Sleep(time.Second)
+	})
+	got := map[flow.Tuple]string{}
+	for _, e := range b.flows() {
+		got[e.Flow.Tuple] = e.Flow.Seen.App + " " + e.Flow.Seen.Protection.String()
+	}
+	if diff := cmp.Diff(map[flow.Tuple]string{talk: "ftp readable", file: "ftp readable", other: "unknown cannot-tell"}, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
 // A port that a device had the router open is told, the talk with the router is no
 // flow, and what comes in through the port is marked until its time is over.
 func TestPortMaps(t *testing.T) {
