@@ -95,7 +95,9 @@
 // alone, and the firewall refuses it itself; so reading a rule as stricter than it is
 // costs the proxy's view of a connection, and never breaks one. Rules that cannot be
 // read count as that. They are read again when another program changes the kernel's
-// rules. Forwards asks the same of connections that the explicit proxy makes.
+// rules. Rules about sets, which a table shares with nobody, are left out: the proxy
+// asks Forwards, which has the kernel look into them. It asks the same of connections that
+// the explicit proxy makes.
 //
 // # Between the parts of the house
 //

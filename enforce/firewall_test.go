@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/netcurtain/netcurtain/devices"
 	"github.com/netcurtain/netcurtain/internal/netlab"
@@ -162,7 +163,7 @@ func TestFirewallsAreAsked(t *testing.T) {
 			{l.toy.Addr4, toyMAC, other4, false}, {l.toy.Addr4, toyMAC, other6, false},
 			{l.tv.Addr4, tvMAC, site4, false}, {guest.Addr4, guestMAC, site4, false}, {guest.Addr6, guestMAC, site6, false},
 		} {
-			if got := l.k.Forwards([]devices.MAC{c.mac}, c.from, netip.AddrPortFrom(c.to, 443)); got != c.want {
+			if got := l.k.Forwards(t.Context(), []devices.MAC{c.mac}, c.from, netip.AddrPortFrom(c.to, 443), false); got != c.want {
 				t.Errorf("from %s to %s: %v, want %v", c.from, c.to, got, c.want)
 			}
 		}
@@ -184,13 +185,54 @@ func TestFirewallsAreAsked(t *testing.T) {
 	l.expect("after the change", guest, "tcp", netlab.RouterGuest4.Addr(), 3128, "explicit")
 	l.expect("after the change", l.internet, "tcp", netlab.RouterWAN4.Addr(), 3128, "refused")
 
-	// What cannot be read goes straight, whether the firewall then refuses it or not.
-	l.sh("nft 'add set inet fw4 kids { type ipv4_addr; elements = { " + l.tv.Addr4.String() + " }; }'; nft insert rule inet fw4 forward_lan ip saddr @kids drop")
+	// A set of another table can only be asked: what is about one is handed over, and judged there.
+	l.sh("nft 'add set inet fw4 kids { type ipv4_addr; flags interval; elements = { " + l.tv.Addr4.String() + ", 10.0.0.0/8 }; }; " +
+		"add set inet fw4 bad.v6 { type ipv6_addr; elements = { " + other6.String() + " }; }; add set inet fw4 mine { type ether_addr; }'")
+	l.sh("nft 'insert rule inet fw4 forward_lan ip saddr @kids drop; insert rule inet fw4 forward_lan ip6 daddr @bad.v6 counter drop; " +
+		"insert rule inet fw4 forward_lan ether saddr @mine drop'")
 	l.set(d)
-	l.expect("a set", l.tv, "tcp", site4, 443, "silence")
-	l.expect("a set", l.toy, "tcp", site4, 443, "site")
+	carried("a set", l.tv, sites...)
+	ask := func(when string, from netip.Addr, to netip.Addr, want bool) {
+		t.Helper()
+		mac := map[bool]devices.MAC{true: tvMAC, false: toyMAC}[from == l.tv.Addr4 || from == l.tv.Addr6]
+		for _, handed := range []bool{true, false} {
+			if got := l.k.Forwards(t.Context(), []devices.MAC{mac}, from, netip.AddrPortFrom(to, 443), handed); got != want {
+				t.Errorf("%s: from %s to %s, handed over %v: %v", when, from, to, handed, got)
+			}
+		}
+	}
 	l.in(func() error {
-		if p := l.k.Check(t.Context()); len(p) != 1 || !strings.Contains(p[0].What, "ip saddr @kids drop") {
+		ask("in the set", l.tv.Addr4, site4, false)
+		ask("in no set", l.tv.Addr6, site6, true)
+		ask("in no set", l.toy.Addr4, site4, true)
+		ask("to one in the set", l.toy.Addr6, other6, false)
+		if p := l.k.Check(t.Context()); len(p) > 0 {
+			t.Errorf("Check: %v", p)
+		}
+		return nil
+	})
+	l.sh("nft 'add element inet fw4 mine { " + l.toy.MAC.String() + " }; delete element inet fw4 kids { " + l.tv.Addr4.String() + " }'")
+	l.k.now = func() time.Time { return time.Now().Add(setMemory + time.Second) } // what the sets said is forgotten
+	l.in(func() error {
+		ask("put into a set", l.toy.Addr4, site4, false)
+		ask("taken out of the set", l.tv.Addr4, site4, true)
+		return nil
+	})
+	// What depends on the time of day the kernel judges itself.
+	l.sh(`nft 'insert rule inet fw4 forward_lan meta hour "00:00"-"23:59" ip saddr 192.168.77.99 drop'`)
+	l.set(d)
+	l.in(func() error {
+		ask("in no set", l.tv.Addr4, site4, true)
+		return nil
+	})
+
+	// What cannot be read goes straight, whether the firewall then refuses it or not.
+	l.sh("nft insert rule inet fw4 forward_lan ip saddr " + l.tv.Addr4.String() + " meta mark 0 drop")
+	l.set(d)
+	l.expect("unreadable", l.tv, "tcp", site4, 443, "silence")
+	l.expect("unreadable", l.toy, "tcp", site4, 443, "tls")
+	l.in(func() error {
+		if p := l.k.Check(t.Context()); len(p) != 1 || !strings.Contains(p[0].What, "meta mark 0x00000000 drop") {
 			t.Errorf("Check: %v", p)
 		}
 		return nil

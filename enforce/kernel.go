@@ -58,6 +58,7 @@ type Kernel struct {
 
 	beats  heartbeat
 	live   liveConn
+	sets   setAnswers
 	handed atomic.Pointer[[]uint16]  // Desired's, for Alive
 	others atomic.Pointer[firewalls] // as last read
 

@@ -55,6 +55,16 @@ func (n nft) ruleset(ctx context.Context) (ruleset, error) {
 	return parseRuleset(listing), err
 }
 
+// holds reports whether a set of another table has an element.
+func (n nft) holds(ctx context.Context, table, set, element string) (bool, error) {
+	words := append([]string{"get", "element"}, strings.Fields(table)...)
+	err := n.run(ctx, "", append(words, set, "{", element, "}")...)
+	if err != nil && strings.Contains(err.Error(), "Could not process rule: No such file or directory") {
+		return false, nil
+	}
+	return err == nil, err
+}
+
 // Errors that a person can mend; each message says how.
 var (
 	ErrNoNFT    = errors.New("nft is not installed: apt-get install nftables, or on OpenWrt opkg install nftables")

@@ -206,6 +206,11 @@ func (c *conn) carry(ctx context.Context) {
 		c.refuse()
 		return
 	}
+	if f := p.cfg.Forwards; f != nil && !f(ctx, c.device, c.src.Addr(), c.dst, true) {
+		p.metrics.refused.WithLabelValues("firewall").Inc()
+		c.refuse()
+		return
+	}
 	c.takeUp(ctx, p.cfg.SilentAfter)
 }
 

@@ -157,7 +157,7 @@ func (c *conn) locate(ctx context.Context, name dnsname.Name, addr netip.Addr, p
 		if c.proxy.mayCarry(to) != "" || len(usable) == maxAddrs {
 			continue
 		}
-		if forwards != nil && !forwards(c.device, c.src.Addr(), to) {
+		if forwards != nil && !forwards(ctx, c.device, c.src.Addr(), to, false) {
 			barred = true
 			continue
 		}

@@ -78,8 +78,9 @@ type Config struct {
 	ExplicitPort uint16
 	LookUp       func(ctx context.Context, client netip.Addr, name dnsname.Name) ([]netip.Addr, error)
 	// Forwards reports whether the firewall would let a device open a connection by
-	// itself, which it sees nothing of when the explicit proxy does; nil is always.
-	Forwards     func(d devices.Device, client netip.Addr, to netip.AddrPort) bool
+	// itself, for it sees nothing of what we open; handed says that the kernel handed it over,
+	// which it does not where it could judge for itself. nil is always.
+	Forwards     func(ctx context.Context, d devices.Device, client netip.Addr, to netip.AddrPort, handed bool) bool
 	FurtherPorts func() []uint16 // that it may be asked for beside 80 and 443; may be nil
 	Transparent  bool            // listen with IP_TRANSPARENT; needs CAP_NET_ADMIN
 	MarkOurs     uint32          // SO_MARK of every socket that we open; 0 is none

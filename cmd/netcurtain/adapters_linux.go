@@ -52,8 +52,8 @@ func newProxy(d *daemon, s *configs.Settings, lookUp func(context.Context, netip
 	return proxy.New(proxy.Config{
 		HTTPPort: s.Proxy.HTTPPort, TLSPort: s.Proxy.TLSPort, Transparent: true, MarkOurs: s.House.MarkOurs, MaxConns: proxyRoom(s.Proxy.MaxConnections),
 		ExplicitPort: s.Proxy.ExplicitPort, LookUp: lookUp,
-		Forwards: func(dev devices.Device, client netip.Addr, to netip.AddrPort) bool {
-			return d.kernel.Forwards(dev.MACs, client, to)
+		Forwards: func(ctx context.Context, dev devices.Device, client netip.Addr, to netip.AddrPort, handed bool) bool {
+			return d.kernel.Forwards(ctx, dev.MACs, client, to, handed)
 		},
 		FurtherPorts: func() []uint16 { return d.settings.Load().Proxy.Ports },
 		Devices:      d.registry, Resolve: d.resolve, Decider: d.engine,
