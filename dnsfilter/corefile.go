@@ -43,7 +43,7 @@ func corefile(cfg Config, key string) (string, error) {
 		return nil
 	}
 	// Failures are kept for a second only: a house whose uplink is back must not wait.
-	cache := fmt.Sprintf("\tcache 3600 {\n\t\tsuccess %d 3600\n\t\tdenial %d 600\n\t\tservfail 1s\n\t}\n",
+	cache := fmt.Sprintf("\tcache 3600 {\n\t\tsuccess %d 3600\n\t\tdenial %d 600\n\t\tservfail 1s\n\t}\n\twaiting\n",
 		cfg.CacheSize, max(cfg.CacheSize/4, 256))
 	if err := block([]dnsname.Name{""}, cache, cfg.Upstreams...); err != nil {
 		return "", err

@@ -160,7 +160,7 @@ func FuzzParseUpstream(f *testing.F) {
 			t.Errorf("%q became %s, which became %s, %v", s, u, again, err)
 		}
 		text, err := corefile(Config{Listen: []netip.Addr{netip.IPv6Unspecified()}, Port: 53, Upstreams: []Upstream{u}}, "k")
-		if err != nil || strings.Count(text, "{") != 3 || strings.Count(text, "\n") != 14 {
+		if err != nil || strings.Count(text, "{") != 3 || strings.Count(text, "\n") != 15 {
 			t.Errorf("%q breaks out of the Corefile (%v):\n%s", s, err, text)
 		}
 	})

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/coredns/caddy"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/netcurtain/netcurtain/atlas"
@@ -110,6 +111,7 @@ type Server struct {
 	metrics *metrics
 	doors   doors
 	chains  chains
+	coredns caddy.Context // what CoreDNS made of its configuration, while Run serves
 	log     *slog.Logger
 	world   atomic.Pointer[filter] // the chain for public names, while Run serves
 }

@@ -30,8 +30,15 @@ func (f *filter) Name() string { return "dnsfilter" }
 
 // ServeDNS implements plugin.Handler. It always writes the answer itself or lets
 // the chain below write it, so it always returns success: a returned REFUSED or
-// SERVFAIL would make CoreDNS send a second reply.
+// SERVFAIL would make CoreDNS send a second reply. Only a hurried question may be
+// left without an answer; the same will come again, with time.
 func (f *filter) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg) (int, error) {
+	v := visitorOf(w)
+	if v != nil && v.judged != nil {
+		l := v.judged
+		l.filter, l.w, l.r = f, w, r
+		return f.done(l.settle(ctx))
+	}
 	if len(r.Question) != 1 || r.Opcode != dns.OpcodeQuery {
 		return f.refuse(w, r, dns.RcodeNotImplemented, dns.ExtendedErrorCodeNotSupported, "one question is answered at a time")
 	}
@@ -53,8 +60,20 @@ func (f *filter) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg)
 		// Policy cannot judge what has no normal form, and must not be dodged by it.
 		return f.refuse(w, r, dns.RcodeRefused, dns.ExtendedErrorCodeOther, "the name is too long once written out")
 	}
+	if isHurried(w) && f.chains.isOfHouse(f.zones, name) {
+		return dns.RcodeSuccess, nil // another chain's
+	}
 	l := &lookup{filter: f, w: w, r: r, q: q, name: name, client: client, start: f.cfg.Now(), device: device}
-	if err := l.serve(ctx); err != nil {
+	l.judge()
+	if v != nil {
+		v.judged = l
+	}
+	return f.done(l.settle(ctx))
+}
+
+// done ends a look-up for CoreDNS.
+func (f *filter) done(err error) (int, error) {
+	if err != nil {
 		// Not returned: CoreDNS would write it, with the name, to standard error.
 		f.log.Debug("answering a look-up", "err", err)
 	}
@@ -104,21 +123,27 @@ type lookup struct {
 	device devices.Device
 	dest   atlas.Destination
 
-	// Of a question that a rewriting rule led here: the question before it; and of
-	// one that is led on, the verdict that did.
-	from    *lookup
 	verdict policy.Verdict
+	from    *lookup // the question before it, of one that a rewriting rule led here
 }
 
-func (l *lookup) serve(ctx context.Context) error {
-	if l.device.Mode == devices.ModeOff { // neither filtered nor seen
+// judge asks policy. A device whose mode is off is neither filtered nor seen.
+func (l *lookup) judge() {
+	if l.device.Mode != devices.ModeOff {
+		l.dest = l.describe(l.name)
+		l.verdict = l.decide(policy.LayerDNS, l.name, l.q.Qtype, netip.Addr{})
+	}
+}
+
+// settle does what the verdict says.
+func (l *lookup) settle(ctx context.Context) error {
+	if l.device.Mode == devices.ModeOff {
 		if rcode, _ := l.pass(ctx, l.w); !plugin.ClientWrite(rcode) {
 			return l.w.WriteMsg(l.unanswered())
 		}
 		return nil
 	}
-	l.dest = l.describe(l.name)
-	v := l.decide(policy.LayerDNS, l.name, l.q.Qtype, netip.Addr{})
+	v := l.verdict
 	switch {
 	case v.Action == policy.Block:
 		return l.write(l.blocked(v), v, policy.LayerDNS)
@@ -241,6 +266,8 @@ func clientAddr(w dns.ResponseWriter) netip.Addr {
 
 func addrPort(a net.Addr) netip.AddrPort {
 	switch a := a.(type) {
+	case *visitor:
+		return addrPort(a.Unwrap())
 	case *net.UDPAddr:
 		return a.AddrPort()
 	case *net.TCPAddr:

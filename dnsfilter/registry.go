@@ -28,9 +28,20 @@ var fence struct {
 // enter gives s a key for as long as it runs; leave takes it back.
 func enter(s *Server) (key string, leave func()) {
 	fence.once.Do(func() {
-		dnsserver.Directives = []string{"bind", "errors", "dnsfilter", "cache", "forward"}
+		dnsserver.Directives = []string{"bind", "errors", "dnsfilter", "cache", "waiting", "forward"}
 		dnsserver.Quiet, caddy.Quiet = true, true
 		plugin.Register("dnsfilter", setup)
+		plugin.Register("waiting", func(c *caddy.Controller) error {
+			dnsserver.GetConfig(c).AddPlugin(func(next plugin.Handler) plugin.Handler { return waiting{next} })
+			return nil
+		})
+		// An instance that caddy did not start itself has no server type: its
+		// directives are looked for among those of every type.
+		for _, d := range dnsserver.Directives {
+			if action, err := caddy.DirectiveAction("dns", d); err == nil {
+				caddy.RegisterPlugin(d, caddy.Plugin{Action: action})
+			}
+		}
 	})
 	fence.Lock()
 	defer fence.Unlock()
@@ -58,6 +69,7 @@ func setup(c *caddy.Controller) error {
 	if s == nil {
 		return plugin.Error("dnsfilter", fmt.Errorf("no house has the key %.40q", key))
 	}
+	s.coredns = c.Context()
 	block := dnsserver.GetConfig(c)
 	block.AddPlugin(func(next plugin.Handler) plugin.Handler {
 		f := &filter{Server: s, next: next}
@@ -70,4 +82,28 @@ func setup(c *caddy.Controller) error {
 		return f
 	})
 	return nil
+}
+
+// assemble has CoreDNS build its servers as text says. It starts nothing and opens
+// nothing: caddy.Start would open the sockets itself, and share them with whoever
+// shares them, ourselves in a second process included.
+func (s *Server) assemble(text string) (*caddy.Instance, []*dnsserver.Server, error) {
+	inst := &caddy.Instance{Storage: map[any]any{}}
+	in := caddy.CaddyfileInput{Filepath: "Corefile", Contents: []byte(text), ServerTypeName: "dns"}
+	if err := caddy.ValidateAndExecuteDirectives(in, inst, false); err != nil {
+		return nil, nil, err
+	}
+	made, err := s.coredns.MakeServers()
+	if err != nil {
+		return nil, nil, err
+	}
+	var servers []*dnsserver.Server
+	for _, m := range made {
+		server, ok := m.(*dnsserver.Server)
+		if !ok {
+			return nil, nil, fmt.Errorf("a %T instead of a DNS server", m)
+		}
+		servers = append(servers, server)
+	}
+	return inst, servers, nil
 }

@@ -16,8 +16,10 @@ const maxLed = 8
 
 // rewrite answers with what a list says.
 func (l *lookup) rewrite(ctx context.Context, v policy.Verdict) error {
-	l.verdict = v
 	if target, ok := v.Rewrite.Canonical(); ok && l.q.Qtype != dns.TypeCNAME {
+		if isHurried(l.w) {
+			return nil // policy is asked again, and most often the world
+		}
 		return l.follow(ctx, target)
 	}
 	m := l.answered(v.Rewrite)
@@ -43,7 +45,8 @@ func (l *lookup) follow(ctx context.Context, target dnsname.Name) error {
 	to.q.Name = string(target) + "."
 	to.r = l.r.Copy()
 	to.r.Question[0] = to.q
-	return to.serve(ctx)
+	to.judge()
+	return to.settle(ctx)
 }
 
 // led answers l with what its target was answered with. What of it was blocked,
@@ -102,10 +105,15 @@ type chain struct{ handler plugin.Handler }
 // of is the way for name; other where the server runs without chains of its own.
 func (c *chains) of(z zones, name dnsname.Name, other plugin.Handler) plugin.Handler {
 	switch {
-	case c.house.handler != nil && (z.isLocal(name) || z.isPrivate(name)):
+	case c.isOfHouse(z, name):
 		return c.house.handler
 	case c.world.handler != nil:
 		return c.world.handler
 	}
 	return other
+}
+
+// isOfHouse reports whether the house's own resolver is asked for name.
+func (c *chains) isOfHouse(z zones, name dnsname.Name) bool {
+	return c.house.handler != nil && (z.isLocal(name) || z.isPrivate(name))
 }

@@ -10,56 +10,97 @@ import (
 	"strings"
 	"time"
 
-	"github.com/coredns/caddy"
+	"github.com/coredns/coredns/core/dnsserver"
 	"github.com/miekg/dns"
+	"golang.org/x/sync/errgroup"
 )
 
 // Run serves until ctx is cancelled, then closes its sockets and returns nil. A
 // port that somebody else holds is an error before anything is answered.
 func (s *Server) Run(ctx context.Context) error {
-	// CoreDNS shares ports with whoever shares them, ourselves in a second
-	// process included, and leaks the sockets it opened when a later one fails.
-	if err := s.free(ctx); err != nil {
-		return err
-	}
 	key, leave := enter(s)
 	defer leave()
 	text, err := corefile(s.cfg, key)
 	if err != nil {
 		return err
 	}
-	inst, err := caddy.Start(caddy.CaddyfileInput{Filepath: "Corefile", Contents: []byte(text), ServerTypeName: "dns"})
+	inst, servers, err := s.assemble(text)
 	if err != nil {
-		return errors.Join(fmt.Errorf("starting the DNS server: %w", err), errors.Join(inst.ShutdownCallbacks()...))
+		return fmt.Errorf("making the DNS server: %w", err)
+	}
+	sockets, err := s.listen(ctx, servers)
+	if err != nil {
+		return err
+	}
+	for _, start := range slices.Concat(inst.OnFirstStartup, inst.OnStartup) {
+		if err := start(); err != nil {
+			sockets.close()
+			return fmt.Errorf("starting the DNS server: %w", errors.Join(append(inst.ShutdownCallbacks(), err)...))
+		}
+	}
+	g, failed := errgroup.WithContext(ctx)
+	for i, server := range servers {
+		g.Go(func() error { return server.Serve(sockets.tcp[i]) })
+		g.Go(func() error { return server.ServePacket(sockets.udp[i]) })
 	}
 	s.log.Info("answering look-ups", "port", s.cfg.Port, "redirect_port", s.cfg.RedirectPort, "upstreams", len(s.cfg.Upstreams))
-	<-ctx.Done()
+	<-failed.Done()
 	errs := inst.ShutdownCallbacks()
-	errs = append(errs, inst.Stop())
-	inst.Wait()
+	for _, server := range servers {
+		errs = append(errs, server.Stop())
+	}
+	sockets.close() // of a server that was stopped before it began
+	if err := g.Wait(); err != nil && !(ctx.Err() != nil && errors.Is(err, net.ErrClosed)) {
+		errs = append(errs, fmt.Errorf("serving: %w", err))
+	}
 	if err := errors.Join(errs...); err != nil && !errors.Is(err, context.DeadlineExceeded) {
-		return fmt.Errorf("stopping the DNS server: %w", err)
+		return fmt.Errorf("the DNS server ended: %w", err)
 	}
 	return nil
 }
 
-// free reports the first of our ports that cannot be had.
-func (s *Server) free(ctx context.Context) error {
-	var lc net.ListenConfig
-	for _, hp := range s.endpoints() {
-		l, err := lc.Listen(ctx, "tcp", hp)
-		if err != nil {
-			return fmt.Errorf("listening for look-ups: %w", err)
-		}
-		p, err := lc.ListenPacket(ctx, "udp", hp)
-		if err := errors.Join(err, l.Close()); err != nil {
-			return fmt.Errorf("listening for look-ups: %w", err)
-		}
-		if err := p.Close(); err != nil {
-			return err
-		}
+// sockets are those of each server.
+type sockets struct {
+	tcp []net.Listener
+	udp []*front
+}
+
+func (s *sockets) close() {
+	for _, l := range s.tcp {
+		_ = l.Close()
 	}
-	return nil
+	for _, u := range s.udp {
+		_ = u.Close()
+	}
+}
+
+// listen opens all sockets, or none.
+func (s *Server) listen(ctx context.Context, servers []*dnsserver.Server) (all sockets, err error) {
+	defer func() {
+		if err != nil {
+			all.close()
+			err = fmt.Errorf("listening for look-ups: %w", err)
+		}
+	}()
+	var lc net.ListenConfig
+	for _, server := range servers {
+		at := strings.TrimPrefix(server.Address(), "dns://")
+		l, err := lc.Listen(ctx, "tcp", at)
+		if err != nil {
+			return all, err
+		}
+		all.tcp = append(all.tcp, l)
+		p, err := lc.ListenPacket(ctx, "udp", at)
+		if err != nil {
+			return all, err
+		}
+		u, err := newFront(p.(*net.UDPConn), s)
+		if err != nil {
+			return all, errors.Join(err, p.Close())
+		}
+		all.udp = append(all.udp, u)
+	}
+	return all, nil
 }
 
 func (s *Server) endpoints() []string {

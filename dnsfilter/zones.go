@@ -17,7 +17,7 @@ func newZones(local []dnsname.Name) zones {
 }
 
 func (z zones) isLocal(n dnsname.Name) bool   { return below(n, z.local) }
-func (z zones) isPrivate(n dnsname.Name) bool { return below(n, z.private) }
+func (z zones) isPrivate(n dnsname.Name) bool { return n.IsAtOrBelow("arpa") && below(n, z.private) }
 
 func below(n dnsname.Name, zs []dnsname.Name) bool {
 	for _, z := range zs {
