@@ -58,8 +58,11 @@ func (i *inbox) put(add func(*batch) bool) (ok, crowded bool) {
 	i.mu.Lock()
 	ok = add(&i.in)
 	crowded = len(i.in.packets) > maxPackets/2 || len(i.in.payload) > maxPayload/2 || len(i.in.events) > maxEvents/2
+	// A name is of use to what comes after it, and goes before it in the batch: it
+	// wakes nobody, for that would cost more than the look-up that taught it.
+	wake := ok && (len(i.in.learned) > maxLearned/2 || len(i.in.events)+len(i.in.packets)+len(i.in.carried) > 0)
 	i.mu.Unlock()
-	if ok {
+	if wake {
 		select {
 		case i.wake <- struct{}{}:
 		default:

@@ -198,6 +198,9 @@ func (o *Observer) own(ctx context.Context) error {
 			spare = full.emptied()
 		case <-tick.C:
 			c.now = c.cfg.Now()
+			full := o.inbox.take(spare) // names, at least
+			c.takeIn(&full)
+			spare = full.emptied()
 			c.sweep()
 		case <-o.again:
 			c.now = c.cfg.Now()

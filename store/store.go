@@ -55,9 +55,10 @@ const (
 	minBytes       = 4 << 20   // half of it for the write-ahead log
 	minMemoryBytes = 512 << 10 // a few days
 
-	batchRows   = 1000             // a full batch is written without waiting
-	tidyEvery   = time.Minute      // how often age and bytes are looked at
-	stopTimeout = 10 * time.Second // for the last batch
+	restFor     = 20 * time.Millisecond // is what the journal's buffer must hold
+	batchRows   = 1000                  // a full batch is written without waiting
+	tidyEvery   = time.Minute           // how often age and bytes are looked at
+	stopTimeout = 10 * time.Second      // for the last batch
 
 	complainEvery = 10 * time.Minute
 
@@ -205,11 +206,26 @@ func (s *Store) Run(ctx context.Context, sub *journal.Subscription) error {
 	defer flush.Stop()
 	tidy := time.NewTicker(tidyEvery)
 	defer tidy.Stop()
+	entries, emptied := s.source, time.Time{} // nil while it rests; when there was nothing more
+	rest := time.NewTimer(0)
+	defer rest.Stop()
 	for {
+		// Who waits in a channel is woken by each entry, which costs the look-up that
+		// wrote it more than the writing: where they come thick, many are taken at once.
+		if len(s.source) == 0 && entries != nil {
+			now := time.Now()
+			if now.Sub(emptied) < restFor {
+				entries = nil
+				rest.Reset(restFor)
+			}
+			emptied = now
+		}
 		select {
-		case e, ok := <-s.source:
+		case <-rest.C:
+			entries = s.source
+		case e, ok := <-entries:
 			if !ok {
-				s.source = nil // closed: nothing more will come
+				s.source, entries = nil, nil // closed: nothing more will come
 				break
 			}
 			if len(s.ledger.batch) >= maxHeld {

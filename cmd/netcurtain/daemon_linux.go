@@ -65,6 +65,7 @@ type daemon struct {
 	atlas     *atlas.Atlas
 	kernel    *enforce.Kernel
 	neigh     *neigh.Table
+	strangers strangers // whom it does not know
 	tracker   *conntrack.Table
 	observer  *observe.Observer
 	blocks    *blocker
@@ -282,7 +283,7 @@ func (d *daemon) watch() (err error) {
 	}
 	d.blocks = newBlocker(d.kernel, time.Now)
 	d.observer, err = observe.New(observe.Config{
-		Devices: d.registry, Decide: d.engine, Atlas: describer{d.atlas}, Block: d.blocks, Record: d.recorder,
+		Devices: d.registry, Decide: d.engine, Atlas: describer{d.atlas}, Block: d.blocks, Record: followed{d.recorder, d},
 		Log: d.log, Metrics: d.metrics,
 		Ease: func() { d.unwritten.Ease(longestEase) },
 		Own:  func(a netip.Addr) bool { return (*d.own.Load())[a] },
@@ -371,7 +372,6 @@ func (d *daemon) tasks(r rooms) (all, pulses []task) {
 			return serveUntil(ctx, ui.HTTPServer(ctx, r.pages.Control(), d.log), r.control)
 		}},
 		{"signals", d.reloadOnHangup},
-		{"second resolver", d.watchResolvers},
 	}
 	pulses = []task{{"dns's pulse", func(ctx context.Context) error {
 		return d.pulse(ctx, "dns", gate.unlessOpen(r.dns.Probe), r.dns.Upstream, enforce.ServiceDNS)
@@ -483,6 +483,7 @@ func (d *daemon) event(e flow.Event) {
 // sight takes one sighting in; a new device is an event, and the kernel may
 // have to be told.
 func (d *daemon) sight(s devices.Sighting) {
+	d.strangers.forget(s.Addr)
 	dev, isNew := d.registry.Sight(s)
 	if !isNew {
 		return

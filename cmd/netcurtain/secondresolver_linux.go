@@ -2,7 +2,6 @@ package main
 
 import (
 	"cmp"
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -18,6 +17,7 @@ import (
 	"github.com/netcurtain/netcurtain/enforce"
 	"github.com/netcurtain/netcurtain/internal/dnsname"
 	"github.com/netcurtain/netcurtain/internal/uci"
+	"github.com/netcurtain/netcurtain/journal"
 )
 
 // A second resolver in the house (a Pi-hole, a domain controller) asks on behalf
@@ -139,23 +139,18 @@ func (n taughtNames) Learn(d devices.ID, name dnsname.Name, a netip.Addr, ttl ti
 	n.teacher.Learn(d, a)
 }
 
-// watchResolvers tells the teacher where devices go.
-func (d *daemon) watchResolvers(ctx context.Context) error {
-	sub := d.recorder.Subscribe("second resolver", 1024)
-	defer sub.Close()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case e, ok := <-sub.C:
-			if !ok {
-				return nil
-			}
-			if f := e.Flow; f != nil && f.Part == 0 && !f.Inbound && !d.isLAN(f.Tuple.DstAddr()) {
-				d.teacher.Flow(e.Device, f.Tuple.DstAddr())
-			}
-		}
+// followed tells the teacher where devices go, on the way to the journal. It is no
+// reader of the journal: each look-up of the house would wake it.
+type followed struct {
+	to interface{ Record(journal.Entry) }
+	d  *daemon
+}
+
+func (r followed) Record(e journal.Entry) {
+	if f := e.Flow; f != nil && f.Part == 0 && !f.Inbound && !r.d.isLAN(f.Tuple.DstAddr()) {
+		r.d.teacher.Flow(e.Device, f.Tuple.DstAddr())
 	}
+	r.to.Record(e)
 }
 
 // handedOut reads which resolvers the router tells its devices to ask: option 6

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"sync"
 	"time"
 
 	"github.com/netcurtain/netcurtain/atlas"
@@ -76,15 +77,51 @@ func (d *daemon) upstreams() ([]dnsfilter.Upstream, error) {
 // resolve looks a client up in the kernel's neighbour table there and then,
 // when it asks before its neighbour entry was announced.
 func (d *daemon) resolve(a netip.Addr) (devices.Device, bool) {
-	if a.IsLoopback() {
-		return devices.Device{}, false // the router itself; asking costs more than the whole look-up
+	if a.IsLoopback() || d.strangers.has(a, time.Now()) { // asking the kernel costs more than the whole look-up
+		return devices.Device{}, false
 	}
 	s, ok := d.neigh.Lookup(a)
 	if !ok {
+		d.strangers.add(a, time.Now())
 		return devices.Device{}, false
 	}
 	d.sight(s)
 	return d.registry.ByAddr(a)
+}
+
+// strangers are addresses that the kernel knew nothing of a moment ago: whoever asks
+// from behind another router, or invents addresses. One that is heard of is none.
+type strangers struct {
+	mu    sync.Mutex
+	since map[netip.Addr]time.Time
+}
+
+// How long nothing is asked about a stranger, and how many are kept.
+const (
+	strangeFor   = 10 * time.Second
+	maxStrangers = 1024
+)
+
+func (s *strangers) has(a netip.Addr, now time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	at, ok := s.since[a]
+	return ok && now.Sub(at).Abs() < strangeFor
+}
+
+func (s *strangers) add(a netip.Addr, now time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.since == nil || len(s.since) >= maxStrangers {
+		s.since = make(map[netip.Addr]time.Time)
+	}
+	s.since[a] = now
+}
+
+func (s *strangers) forget(a netip.Addr) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.since, a)
 }
 
 func (d *daemon) proxy(names *dnsfilter.Server) (*proxy.Proxy, error) {
