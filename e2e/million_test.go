@@ -264,14 +264,19 @@ type peer struct {
 	name, port string
 	first      time.Duration // until it blocked; 0 where it was running already
 	pid        int
+	asks       asker
+	took, cpu  [2][]time.Duration // of blocked and allowed: each look-up, and the processor in each round
 }
 
-func (s *story) peers(ts *testscript.TestScript, _ []string) error {
+// peers asks all of them in turn, round after round: what the machine does beside,
+// it does to all of them.
+func (s *story) peers(ts *testscript.TestScript, _ []string) (err error) {
 	names, err := s.listed()
 	if err != nil {
 		return err
 	}
-	if err := s.measure(ts, peer{name: "netcurtain", port: "5300", pid: s.daemon.Process.Pid}, names); err != nil {
+	running := []*peer{{name: "netcurtain", port: "5300", pid: s.daemon.Process.Pid}}
+	if running[0].asks, err = s.asker("", netip.MustParseAddrPort("127.0.0.1:5300")); err != nil {
 		return err
 	}
 	head := map[string]string{
@@ -279,12 +284,12 @@ func (s *story) peers(ts *testscript.TestScript, _ []string) error {
 		"unbound": "server:\n interface: 127.0.0.1@5553\n do-daemonize: no\n use-syslog: no\n chroot: \"\"\n username: \"\"\n pidfile: \"\"\n module-config: \"iterator\"\n do-not-query-localhost: no\n",
 	}
 	for _, p := range []struct {
-		peer
+		*peer
 		args        []string
 		line, after string
 	}{
-		{peer{name: "dnsmasq", port: "5453"}, []string{"-k", "-C"}, "local=/%s/\n", ""},
-		{peer{name: "unbound", port: "5553"}, []string{"-d", "-c"}, " local-zone: \"%s.\" always_nxdomain\n", "forward-zone:\n name: \".\"\n forward-addr: " + scene.ProviderDNS.String() + "\n"},
+		{&peer{name: "dnsmasq", port: "5453"}, []string{"-k", "-C"}, "local=/%s/\n", ""},
+		{&peer{name: "unbound", port: "5553"}, []string{"-d", "-c"}, " local-zone: \"%s.\" always_nxdomain\n", "forward-zone:\n name: \".\"\n forward-addr: " + scene.ProviderDNS.String() + "\n"},
 	} {
 		path, err := exec.LookPath(p.name)
 		if err != nil {
@@ -295,9 +300,28 @@ func (s *story) peers(ts *testscript.TestScript, _ []string) error {
 		if err := s.writeConf(conf, head[p.name], p.line, p.after); err != nil {
 			return err
 		}
-		if err := s.runPeer(ts, p.peer, path, append(p.args, conf), names); err != nil {
+		end, err := s.runPeer(p.peer, path, append(p.args, conf), names[1])
+		if err != nil {
 			return err
 		}
+		defer end()
+		running = append(running, p.peer)
+	}
+	const rounds = 5
+	for range rounds {
+		for _, p := range running {
+			if err := p.round(names); err != nil {
+				return err
+			}
+		}
+	}
+	for _, p := range running {
+		first := ""
+		if p.first > 0 {
+			first = fmt.Sprintf("first block after %v; ", p.first.Round(10*time.Millisecond))
+		}
+		fmt.Fprintf(ts.Stdout(), "%-12s RSS %.1f MB (%.1f anonymous); %sblocked: %s; allowed: %s\n",
+			p.name, mb(statusOf(p.pid, "VmRSS")), mb(statusOf(p.pid, "RssAnon")), first, p.cost(0), p.cost(1))
 	}
 	return nil
 }
@@ -322,64 +346,61 @@ func (s *story) writeConf(path, head, line, after string) error {
 	return errors.Join(w.Flush(), out.Close())
 }
 
-func (s *story) runPeer(ts *testscript.TestScript, p peer, path string, args, names []string) error {
+// runPeer starts p and waits until it blocks name.
+func (s *story) runPeer(p *peer, path string, args []string, name string) (end func(), err error) {
 	cmd := exec.Command(path, args...)
 	began := time.Now()
 	if err := s.lab.Router.Do(cmd.Start); err != nil {
-		return err
+		return nil, err
 	}
-	defer func() {
+	end = func() {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
-	}()
-	for {
-		a, err := s.asker("", netip.MustParseAddrPort("127.0.0.1:"+p.port))
-		if err != nil {
-			return err
+	}
+	for time.Since(began) < 2*time.Minute {
+		if p.asks, err = s.asker("", netip.MustParseAddrPort("127.0.0.1:"+p.port)); err != nil {
+			end()
+			return nil, err
 		}
-		if rcode, _, err := a.ask(names[1], 100*time.Millisecond); err == nil && rcode == dns.RcodeNameError {
-			break
-		}
-		if time.Since(began) > 2*time.Minute {
-			return fmt.Errorf("%s blocks nothing after two minutes", p.name)
+		if rcode, _, err := p.asks.ask(name, 100*time.Millisecond); err == nil && rcode == dns.RcodeNameError {
+			p.first, p.pid = time.Since(began), cmd.Process.Pid
+			return end, nil
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
-	p.first, p.pid = time.Since(began), cmd.Process.Pid
-	return s.measure(ts, p, names)
+	end()
+	return nil, fmt.Errorf("%s blocks nothing after two minutes", p.name)
 }
 
-// measure asks p for ten thousand names, listed and not, one after the other.
-func (s *story) measure(ts *testscript.TestScript, p peer, names []string) error {
-	a, err := s.asker("", netip.MustParseAddrPort("127.0.0.1:"+p.port))
-	if err != nil {
-		return err
-	}
-	const questions = 10_000
-	var costs []string
-	for _, what := range []string{"blocked", "allowed"} {
+// questions is how many one peer is asked in a round, one after the other, of
+// listed names and as many of one that is not.
+const questions = 20_000
+
+func (p *peer) round(names []string) error {
+	for what := range p.took {
 		before := cpuOf(p.pid)
-		var l load
 		for i := range questions {
 			name := "www.maker.example"
-			if what == "blocked" {
+			if what == 0 {
 				name = names[i%len(names)]
 			}
-			_, took, err := a.ask(name, 2*time.Second)
+			_, took, err := p.asks.ask(name, 2*time.Second)
 			if err != nil {
 				return fmt.Errorf("%s: %s: %w", p.name, name, err)
 			}
-			l.took = append(l.took, took)
+			p.took[what] = append(p.took[what], took)
 		}
-		costs = append(costs, fmt.Sprintf("%s: p50 %v, %.1f s of processor for 100,000", what, l.percentile(.5).Round(time.Microsecond),
-			(cpuOf(p.pid)-before).Seconds()*100_000/questions))
+		p.cpu[what] = append(p.cpu[what], cpuOf(p.pid)-before)
 	}
-	first := ""
-	if p.first > 0 {
-		first = fmt.Sprintf("first block after %v; ", p.first.Round(10*time.Millisecond))
-	}
-	fmt.Fprintf(ts.Stdout(), "%-12s RSS %.1f MB; %s%s\n", p.name, mb(statusOf(p.pid, "VmRSS")), first, strings.Join(costs, "; "))
 	return nil
+}
+
+func (p *peer) cost(what int) string {
+	slices.Sort(p.cpu[what])
+	cpu := p.cpu[what]
+	per := func(d time.Duration) float64 { return d.Seconds() * 100_000 / questions }
+	return fmt.Sprintf("p50 %v, %.1f s of processor for 100,000 (%.1f to %.1f)", (&load{took: p.took[what]}).percentile(.5).Round(time.Microsecond),
+		per(cpu[len(cpu)/2]), per(cpu[0]), per(cpu[len(cpu)-1]))
 }
 
 // cpuOf is what a process has used of the processors, from /proc/PID/stat.
