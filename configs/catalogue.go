@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"time"
 )
 
 //go:embed catalogue.tsv
@@ -22,6 +23,7 @@ type PublicList struct {
 	Rules    int    // about how many
 	Smaller  string // the one that stands in where there is no room; "" is none
 	Smart    bool   // suits a house of smart devices
+	Seen     string // "2026-09", when its maker's file was that large; "" is an estimate
 	For      string // what it is for
 }
 
@@ -42,7 +44,7 @@ func parseCatalogue(table string) (all []PublicList, err error) {
 		}
 		w := strings.Split(line, "\t")
 		if head {
-			if strings.Join(w, " ") != "name url licence homepage size rules smaller smart for" {
+			if strings.Join(w, " ") != "name url licence homepage size rules smaller smart seen for" {
 				return nil, fmt.Errorf("catalogue.tsv:%d: the columns are %q", n, line)
 			}
 			head = false
@@ -66,12 +68,17 @@ func parseCatalogue(table string) (all []PublicList, err error) {
 }
 
 func publicList(w []string) (l PublicList, err error) {
-	if len(w) != 9 {
-		return l, fmt.Errorf("%d columns, 9 are needed", len(w))
+	if len(w) != 10 {
+		return l, fmt.Errorf("%d columns, 10 are needed", len(w))
 	}
-	l = PublicList{Name: w[0], URL: w[1], Licence: w[2], Homepage: w[3], Size: w[4], Smaller: w[6], Smart: w[7] == "yes", For: w[8]}
+	l = PublicList{Name: w[0], URL: w[1], Licence: w[2], Homepage: w[3], Size: w[4], Smaller: w[6], Smart: w[7] == "yes", Seen: w[8], For: w[9]}
 	if l.Smaller == "-" {
 		l.Smaller = ""
+	}
+	if l.Seen == "-" {
+		l.Seen = ""
+	} else if _, err := time.Parse("2006-01", l.Seen); err != nil {
+		return l, fmt.Errorf("seen %q: a month such as 2026-09 is needed, or -", l.Seen)
 	}
 	for _, address := range []string{l.URL, l.Homepage} {
 		if u, err := url.Parse(address); err != nil || u.Scheme != "https" || u.Hostname() == "" {

@@ -34,15 +34,16 @@ func TestCatalogue(t *testing.T) {
 }
 
 func TestCatalogueErrorsNameTheLine(t *testing.T) {
-	const head = "name\turl\tlicence\thomepage\tsize\trules\tsmaller\tsmart\tfor\n"
-	const good = "a\thttps://x.example/a\tMIT\thttps://x.example\tS\t10\t-\tno\tads\n"
+	const head = "name\turl\tlicence\thomepage\tsize\trules\tsmaller\tsmart\tseen\tfor\n"
+	const good = "a\thttps://x.example/a\tMIT\thttps://x.example\tS\t10\t-\tno\t2026-09\tads\n"
 	for row, want := range map[string]string{
 		good + good: "catalogue.tsv:3: a stands there twice",
-		"a\thttp://x.example/a\tMIT\thttps://x.example\tS\t10\t-\tno\tads\n":     "catalogue.tsv:2: \"http://x.example/a\": an https address is needed",
-		"a\thttps://x.example/a\tMIT\thttps://x.example\tS\t10001\t-\tno\tads\n": "catalogue.tsv:2: \"10001\" rules do not fit the size \"S\"",
-		"a\thttps://x.example/a\tMIT\thttps://x.example\tS\t10\tb\tno\tads\n":    "catalogue.tsv:2: b, its smaller one, must stand above it",
-		"a\thttps://x.example/a\tMIT\thttps://x.example\tS\t10\t-\tmaybe\tads\n": "catalogue.tsv:2: \"a\": name, licence, smart and for are needed",
-		"a\n": "catalogue.tsv:2: 1 columns, 9 are needed",
+		"a\thttp://x.example/a\tMIT\thttps://x.example\tS\t10\t-\tno\t2026-09\tads\n":     "catalogue.tsv:2: \"http://x.example/a\": an https address is needed",
+		"a\thttps://x.example/a\tMIT\thttps://x.example\tS\t10001\t-\tno\t2026-09\tads\n": "catalogue.tsv:2: \"10001\" rules do not fit the size \"S\"",
+		"a\thttps://x.example/a\tMIT\thttps://x.example\tS\t10\tb\tno\t2026-09\tads\n":    "catalogue.tsv:2: b, its smaller one, must stand above it",
+		"a\thttps://x.example/a\tMIT\thttps://x.example\tS\t10\t-\tmaybe\t-\tads\n":       "catalogue.tsv:2: \"a\": name, licence, smart and for are needed",
+		"a\thttps://x.example/a\tMIT\thttps://x.example\tS\t10\t-\tno\tMay\tads\n":        "catalogue.tsv:2: seen \"May\": a month such as 2026-09 is needed, or -",
+		"a\n": "catalogue.tsv:2: 1 columns, 10 are needed",
 	} {
 		if _, err := parseCatalogue(head + row); err == nil || err.Error() != want {
 			t.Errorf("error %v, want %q", err, want)
