@@ -125,12 +125,41 @@ func refuseInside(address string, house func(netip.Addr) bool) error {
 		return err
 	}
 	a := ap.Addr().Unmap().WithZone("")
-	if a.IsPrivate() || a.IsLoopback() || a.IsLinkLocalUnicast() || a.IsUnspecified() || a.IsMulticast() ||
-		netip.MustParsePrefix("100.64.0.0/10").Contains(a) || netip.MustParsePrefix("64:ff9b::/96").Contains(a) ||
-		netip.MustParsePrefix("2002::/16").Contains(a) || a == netip.AddrFrom4([4]byte{255, 255, 255, 255}) || house(a) {
-		return fmt.Errorf("%s is an address of the house; lists come from outside unless private addresses are allowed", a)
+	for _, a := range []netip.Addr{a, carried(a)} {
+		if isInside(a) || house(a) {
+			return fmt.Errorf("%s is an address of the house; lists come from outside unless private addresses are allowed", a)
+		}
 	}
 	return nil
+}
+
+// carried is the IPv4 address that a leads to by NAT64 (RFC 6052) or 6to4 (RFC 3056);
+// else a.
+func carried(a netip.Addr) netip.Addr {
+	b := a.As16()
+	switch {
+	case netip.MustParsePrefix("64:ff9b::/96").Contains(a):
+		return netip.AddrFrom4([4]byte(b[12:]))
+	case netip.MustParsePrefix("2002::/16").Contains(a):
+		return netip.AddrFrom4([4]byte(b[2:6]))
+	}
+	return a
+}
+
+// isInside reports addresses that are no place on the internet (RFC 6890).
+func isInside(a netip.Addr) bool {
+	if a.IsPrivate() || a.IsLoopback() || a.IsLinkLocalUnicast() || a.IsUnspecified() || a.IsMulticast() {
+		return true
+	}
+	for _, p := range []string{
+		"0.0.0.0/8", "100.64.0.0/10", "192.0.0.0/24", "198.18.0.0/15", "240.0.0.0/4", // this host, carriers, protocols, benches, nobody
+		"64:ff9b:1::/48", "fec0::/10", "2001::/32", // a site's own NAT64, old site addresses, Teredo, which carries any IPv4
+	} {
+		if netip.MustParsePrefix(p).Contains(a) {
+			return true
+		}
+	}
+	return false
 }
 
 // fetch asks for a list. It returns errUnchanged when the server says so. seen is

@@ -330,13 +330,16 @@ func TestDownloadsNeverKnockAtTheHouse(t *testing.T) {
 		"127.0.0.1:443", "10.1.2.3:443", "192.168.1.1:80", "[::1]:443", "[fe80::1%eth0]:443", "[fd00::1]:443",
 		"169.254.1.1:443", "0.0.0.0:443", "[::ffff:10.0.0.1]:443", "100.64.0.1:443", "[64:ff9b::a00:1]:443", "[2002:c0a8:101::1]:443",
 		"255.255.255.255:443", "203.0.113.7:443", "[2001:db8::7]:443", "nonsense",
+		"0.1.2.3:443", "198.18.0.1:443", "192.0.0.8:443", "[64:ff9b::cb00:7107]:443", "[64:ff9b:1::1]:443", "[fec0::1]:443", "[2001:0:5ef5::1]:443",
 	} {
 		if refuseInside(a, house) == nil {
 			t.Errorf("%s is let through", a)
 		}
 	}
-	if err := refuseInside("93.184.216.34:443", house); err != nil {
-		t.Error(err)
+	for _, a := range []string{"93.184.216.34:443", "[2606:2800:220:1::1]:443", "[64:ff9b::5db8:d822]:443"} { // the last is how a house without IPv4 gets to the first
+		if err := refuseInside(a, house); err != nil {
+			t.Error(err)
+		}
 	}
 }
 
