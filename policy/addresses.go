@@ -12,7 +12,7 @@ import (
 
 // doorAddresses are addresses at which public resolvers answer DNS over HTTPS,
 // for devices that need no look-up to find them. Each row has the name by which
-// sideDoorNames knows the resolver, its addresses, and where its operator writes
+// sideDoorNames knows the resolver, its addresses, and where its operator, or who gathers such, writes
 // them down. Only addresses that serve nothing but a resolver are here: an address
 // of a delivery network would take many sites with it. They are closed on port 443.
 const doorAddresses = `
@@ -29,6 +29,7 @@ doh.opendns.com       208.67.222.222 208.67.220.220 2620:119:35::35 2620:119:53:
 doh.opendns.com       146.112.41.2 2620:119:fc::2                                           ; support.opendns.com "Using DNS over HTTPS (DoH) with OpenDNS"
 doh.familyshield.opendns.com 208.67.222.123 208.67.220.123 2620:119:35::123 2620:119:53::123 ; opendns.com/setupguide, FamilyShield
 doh.familyshield.opendns.com 146.112.41.3 2620:119:fc::3                                    ; support.opendns.com, the same page as above
+doh.sandbox.opendns.com 208.67.222.2 208.67.220.2 2620:0:ccc::2 2620:0:ccd::2               ; adguard-dns.io/kb/general/dns-providers, under Cisco OpenDNS
 dns.adguard-dns.com   94.140.14.14 94.140.15.15 2a10:50c0::ad1:ff 2a10:50c0::ad2:ff         ; adguard-dns.io/en/public-dns.html
 unfiltered.adguard-dns.com 94.140.14.140 94.140.14.141 2a10:50c0::1:ff 2a10:50c0::2:ff      ; the same page
 family.adguard-dns.com 94.140.14.15 94.140.15.16 2a10:50c0::bad1:ff 2a10:50c0::bad2:ff      ; the same page
@@ -45,6 +46,8 @@ joindns4.eu           86.54.11.1 86.54.11.201 86.54.11.12 86.54.11.212 86.54.11.
 joindns4.eu           86.54.11.11 86.54.11.211 86.54.11.100 86.54.11.200                    ; the same page
 doh.dns.sb            185.222.222.222 45.11.45.11 2a09:: 2a11::                             ; dns.sb
 dns.alidns.com        223.5.5.5 223.6.6.6 2400:3200::1 2400:3200:baba::1                    ; alidns.com
+ordns.he.net          74.82.42.42 2001:470:20::2                                            ; adguard-dns.io/kb/general/dns-providers, Hurricane Electric
+doh.pub               2402:4e00::                                                           ; adguard-dns.io/kb/general/dns-providers, DNSPod
 doh.pub               119.29.29.29 1.12.12.12 120.53.53.53                                  ; docs.dnspod.cn/public-dns
 `
 

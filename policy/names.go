@@ -8,7 +8,7 @@ import (
 
 // sideDoorNames are the doors by which a device walks around the house's
 // resolver. Each stands for all below it. The names are from the operators' own
-// set-up pages, named behind each; it is our own list, kept short on purpose:
+// set-up pages, or a page that gathers those, named behind each; it is our own list, kept short on purpose:
 // what is wanted beyond it comes from a list.
 const sideDoorNames = `
 use-application-dns.net              support.mozilla.org "Configuring networks to disable DNS over HTTPS": the canary
@@ -20,6 +20,7 @@ dns.google                           developers.google.com/speed/public-dns
 dns.google.com                       the same, its older name
 cloudflare-dns.com                   developers.cloudflare.com/1.1.1.1; also mozilla., chrome., security., family.
 one.one.one.one                      the same
+dns.cloudflare.com                   adguard-dns.io/kb/general/dns-providers, under Cloudflare DNS
 cloudflare-gateway.com               developers.cloudflare.com/cloudflare-one: per-account resolvers
 dns.quad9.net                        quad9.net/service/service-addresses-and-features
 dns9.quad9.net                       the same
@@ -30,6 +31,8 @@ doh.opendns.com                      support.opendns.com "Using DNS over HTTPS (
 doh.familyshield.opendns.com         the same
 doh.sandbox.opendns.com              the same
 dns.opendns.com                      the same, DNS over TLS
+familyshield.opendns.com             the same
+sandbox.opendns.com                  the same
 dns.umbrella.com                     docs.umbrella.com
 doh.umbrella.com                     the same
 dns.nextdns.io                       nextdns.io set-up page
@@ -77,6 +80,7 @@ public.dns.iij.jp                    public.dns.iij.jp
 doh.xfinity.com                      corporate.comcast.com "Comcast and encrypted DNS"
 dot.xfinity.com                      the same
 doh.cox.net                          developers.cox "DNS over HTTPS"
+ordns.he.net                         dns.he.net; adguard-dns.io/kb/general/dns-providers, under Hurricane Electric
 dns.comss.one                        comss.one/page.php?id=7315
 `
 
