@@ -17,6 +17,8 @@ func FuzzCompile(f *testing.F) {
 	f.Add("plain.example\n0.0.0.0 a.example b.example\n||x.example^\n@@||y.example^\n*.z.example\n", "www.x.example")
 	f.Add("\xef\xbb\xbf||Ünïcode.example^\r\n:: v6.example # c\n[header]\n!c\n", "xn--nicode-jta4a.example")
 	f.Add("127.0.0.1 localhost\n1.2.3.4 x\n/re/\n||a*b^\n||x^$important\n<html>", "x")
+	f.Add("$TTL 60\n@ IN SOA a. b. (\n 1 2 ; c\n 3 4 5 )\n NS c.\n$ORIGIN rpz.zone.\nx.example CNAME .\n*.x.example CNAME rpz-passthru.\n A ( 192.0.2.1\n )\n$ORIGIN b.rpz.zone.\ny 60 CNAME .\n", "y.b")
+	f.Add("address=/a.example/b.example/\nserver=/c.a.example/#\nlocal=/*.d/\naddress=/#/192.0.2.1\n", "c.a.example")
 	f.Fuzz(func(t *testing.T, list, question string) {
 		type rule struct {
 			f form
@@ -24,17 +26,19 @@ func FuzzCompile(f *testing.F) {
 		}
 		var rules []rule
 		hasMore := false
-		for line := range strings.Lines(list) {
-			parse(line, func(p parsed) {
-				if p.more != nil {
-					hasMore = true // may change what the forms say
-					return
-				}
-				if back, err := dnsname.Parse(string(p.name)); err != nil || back != p.name {
-					t.Fatalf("line %q gave %q: %v", line, p.name, err)
-				}
-				rules = append(rules, rule{p.form, p.name})
-			})
+		parser := lineParser{emit: func(p parsed) string {
+			if p.more != nil {
+				hasMore = true // may change what the forms say
+				return ""
+			}
+			if back, err := dnsname.Parse(string(p.name)); err != nil || back != p.name {
+				t.Fatalf("a line gave %q: %v", p.name, err)
+			}
+			rules = append(rules, rule{p.form, p.name})
+			return ""
+		}}
+		for line := range strings.Lines(strings.TrimPrefix(list, "\xef\xbb\xbf")) {
+			parser.line(strings.TrimRight(line, "\r\n"))
 		}
 		b := NewBuilder(Options{Buffer: 1 << 10}) // small, for speed and for many runs
 		if _, err := b.Add(Source{Name: "fuzz"}, strings.NewReader(list)); err != nil {
@@ -140,7 +144,7 @@ func FuzzLine(f *testing.F) {
 		"*$denyallow=com|net", "/^ads?[0-9]+\\./$dnsrewrite=NOERROR;HTTPS;1 . alpn=h3", `/^(.*\.)?x\.example$/`,
 		"@@||x*.y^$dnsrewrite", "://104.154.", "||x.example^*", "-ads.*^|", "|x*y|", "192.0.2.1 a.example b.example # c",
 		"address=/a/b/192.0.2.1", "server=/x/#", "*.x.example 300 IN CNAME rpz-passthru. ; c", "x AAAA ::2", "$ORIGIN rpz.example.",
-		"@ SOA a b ( 1", "##.ad", "http://x^", "||münchen.*^", "$client=127.0.0.1", "||x^$dnsrewrite=a.example",
+		"@ SOA a b ( 1", "address=/#/192.0.2.1", "server=/*x.example/#", "address = /*.a/ 192.0.2.1", "* CNAME w.example.", `x.example TXT "a;b" "c"`, "##.ad", "http://x^", "||münchen.*^", "$client=127.0.0.1", "||x^$dnsrewrite=a.example",
 	} {
 		f.Add(l, "www.x.example")
 	}

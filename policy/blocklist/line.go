@@ -52,7 +52,7 @@ func (p *lineParser) line(line string) (reason string) {
 		return "several words and the first is no address"
 	case strings.HasPrefix(line, "*."), strings.HasPrefix(line, "."):
 		return p.name(formBelow, strings.TrimPrefix(strings.TrimPrefix(cutPort(line), "*"), "."))
-	case !strings.Contains(strings.TrimSuffix(first, "."), "."):
+	case !strings.Contains(strings.TrimSuffix(cutPort(first), "."), "."):
 		return "a word without a dot"
 	}
 	return p.name(formPlain, cutPort(first))
