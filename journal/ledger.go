@@ -18,6 +18,7 @@ type DeviceTotals struct {
 	Flows         int64
 	ReadableFlows int64 // readable and not harmless
 	ReadableBytes int64 // out, of those
+	Weak          int64 // flows whose encryption is outdated or badly set up
 	Lookups       int64
 	Blocked       int64 // look-ups and connections
 	// Organisations are those whom the device reached, the one that got most first:

@@ -66,7 +66,7 @@ func TestFilesAreSetUpAsTheyWear(t *testing.T) {
 		{"household.db", "user_version", "3"},
 		{"ledger.db", "journal_mode", "wal"},
 		{"ledger.db", "auto_vacuum", "2"},
-		{"ledger.db", "user_version", "4"},
+		{"ledger.db", "user_version", "5"},
 		{"memory.db", "journal_mode", "delete"},
 		{"memory.db", "auto_vacuum", "2"},
 	} {

@@ -608,7 +608,7 @@ const (
 		flows = flows + excluded.flows, lookups = lookups + excluded.lookups, blocked = blocked + excluded.blocked`
 	addHour = addDay + `, weak = weak + excluded.weak, carried = carried + excluded.carried, seen = excluded.seen, verdict = excluded.verdict,
 		first_ms = min(first_ms, excluded.first_ms), last_ms = max(last_ms, excluded.last_ms)`
-	addTally = addDay + `, readable_flows = readable_flows + excluded.readable_flows,
+	addTally = addDay + `, weak = weak + excluded.weak, readable_flows = readable_flows + excluded.readable_flows,
 		readable_bytes = readable_bytes + excluded.readable_bytes, last_ms = max(last_ms, excluded.last_ms)`
 )
 
@@ -629,9 +629,9 @@ func (w *page) sums() error {
 		}
 	}
 	for k, t := range w.tallies {
-		if err := w.exec(`INSERT INTO tally (device, hour, bytes_out, bytes_in, flows, lookups, blocked, readable_flows, readable_bytes, last_ms)
-			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) `+addTally,
-			k.device, k.hour, t.out, t.in, t.flows, t.lookups, t.blocked, t.readableFlows, t.readableBytes, t.last); err != nil {
+		if err := w.exec(`INSERT INTO tally (device, hour, bytes_out, bytes_in, flows, lookups, blocked, weak, readable_flows, readable_bytes, last_ms)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) `+addTally,
+			k.device, k.hour, t.out, t.in, t.flows, t.lookups, t.blocked, t.weak, t.readableFlows, t.readableBytes, t.last); err != nil {
 			return err
 		}
 	}

@@ -129,8 +129,8 @@ func TestStrangersAreBounded(t *testing.T) {
 func sameRollUps(t *testing.T, h *house, after string) {
 	t.Helper()
 	const byHour = `SELECT device, hour, sum(bytes_out), sum(bytes_in), sum(flows), sum(lookups), sum(blocked),
-		sum(iif(protection = 3, flows, 0)), sum(iif(protection = 3, bytes_out, 0)), max(last_ms) FROM hour GROUP BY device, hour`
-	const byTally = "SELECT device, hour, bytes_out, bytes_in, flows, lookups, blocked, readable_flows, readable_bytes, last_ms FROM tally"
+		sum(iif(protection = 3, flows, 0)), sum(iif(protection = 3, bytes_out, 0)), sum(weak), max(last_ms) FROM hour GROUP BY device, hour`
+	const byTally = "SELECT device, hour, bytes_out, bytes_in, flows, lookups, blocked, readable_flows, readable_bytes, weak, last_ms FROM tally"
 	// last_ms is left out: what a row that went was the last to know stays, which only a stepping clock brings about.
 	const byHours = `SELECT device, hours, hour / hours * hours AS first, destination, sum(bytes_out), sum(bytes_in), sum(flows), sum(iif(protection = 3, flows, 0)), sum(blocked), count(*)
 		FROM hour, (SELECT 8 AS hours UNION SELECT 24) WHERE protection > 0 GROUP BY device, hours, first, destination`

@@ -112,7 +112,7 @@ func TestAFlowThatIsCutSaysSo(t *testing.T) {
 		last.Flow.Verdict, last.Flow.Seen, last.Flow.CarriedEncrypted = cut.Flow.Verdict, cut.Flow.Seen, true
 		h.advance(time.Hour) // in whichever batch and hour
 		h.record(last)
-		if got := totals(t, h, d); got.Blocked != 1 || got.Flows != 1 || got.BytesOut != 103 {
+		if got := totals(t, h, d); got.Blocked != 1 || got.Weak != 1 || got.Flows != 1 || got.BytesOut != 103 {
 			t.Errorf("%s: the totals are %+v", d, got)
 		}
 		dests, err := h.Destinations(t.Context(), d, start)

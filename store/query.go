@@ -52,7 +52,7 @@ func totals(ctx context.Context, db *sql.DB, since time.Time) ([]journal.DeviceT
 	from := hourOf(idOf(since))
 	rows, err := db.QueryContext(ctx, `SELECT d.device, t.* FROM (
 			SELECT device AS id, sum(bytes_out) AS out, sum(bytes_in), sum(flows), sum(readable_flows),
-				sum(readable_bytes), sum(lookups), sum(blocked), max(last_ms)
+				sum(readable_bytes), sum(lookups), sum(blocked), sum(weak), max(last_ms)
 			FROM tally WHERE device IN (SELECT id FROM device) AND hour >= ? GROUP BY device) t
 		CROSS JOIN device d ON d.id = t.id ORDER BY t.out DESC, d.device`, from)
 	if err != nil {
@@ -65,7 +65,7 @@ func totals(ctx context.Context, db *sql.DB, since time.Time) ([]journal.DeviceT
 		var t journal.DeviceTotals
 		var id, last int64
 		if err := rows.Scan(&t.Device, &id, &t.BytesOut, &t.BytesIn, &t.Flows, &t.ReadableFlows,
-			&t.ReadableBytes, &t.Lookups, &t.Blocked, &last); err != nil {
+			&t.ReadableBytes, &t.Lookups, &t.Blocked, &t.Weak, &last); err != nil {
 			return nil, err
 		}
 		t.LastActive = time.UnixMilli(last)

@@ -98,6 +98,7 @@ func (s *Server) apiRoutes() []route {
 		{"GET", "/api/v1/devices", s.answer(s.getDevices)},
 		{"GET", "/api/v1/devices/{id}", s.answer(s.getDevice)},
 		{"GET", "/api/v1/top", s.answer(s.getTop)},
+		{"GET", "/api/v1/days", s.answer(s.getDays)},
 		{"GET", "/api/v1/flows", listing(s, s.getFlows, s.flowSource)},
 		{"GET", "/api/v1/lookups", listing(s, s.getLookups, s.lookupSource)},
 		{"GET", "/api/v1/events", listing(s, s.getEvents, s.eventSource)},
@@ -391,6 +392,34 @@ func (s *Server) getTop(r *http.Request) (any, error) {
 			BytesOut: t.BytesOut, BytesIn: t.BytesIn, Flows: t.Flows, Readable: t.Readable, Blocked: t.Blocked, Last: t.Last,
 		})
 	}
+	return out, nil
+}
+
+// longView is how far back the days are shown, unless asked otherwise.
+const longView = "90d"
+
+func (s *Server) getDays(r *http.Request) (any, error) {
+	var device devices.ID
+	if ref := r.FormValue("device"); ref != "" {
+		d, err := s.find(ref)
+		if err != nil {
+			return nil, err
+		}
+		device = d.ID
+	}
+	return s.days(r.Context(), device, r.FormValue("since"))
+}
+
+// days is what one device, or all, did on each day.
+func (s *Server) days(ctx context.Context, device devices.ID, span string) (out api.Days, err error) {
+	if out.Since, err = s.since(span, longView); err != nil {
+		return out, err
+	}
+	rows, err := s.cfg.Ledger.Days(ctx, device, out.Since)
+	if err != nil {
+		return out, fmt.Errorf("days: %w", err)
+	}
+	out.Days = toDays(rows)
 	return out, nil
 }
 

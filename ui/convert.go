@@ -4,7 +4,9 @@ import (
 	"cmp"
 	"fmt"
 	"iter"
+	"maps"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/netcurtain/netcurtain/devices"
@@ -21,7 +23,7 @@ func toDevice(d devices.Device, t journal.DeviceTotals) api.Device {
 		Mode: d.Mode.String(), Log: d.Log.String(), Carry: d.CarryEncrypted, Strip: d.StripTracking, FirstSeen: d.FirstSeen, LastSeen: d.LastSeen,
 		Totals: api.Totals{
 			BytesOut: t.BytesOut, BytesIn: t.BytesIn, Flows: t.Flows, ReadableFlows: t.ReadableFlows,
-			ReadableBytes: t.ReadableBytes, Lookups: t.Lookups, Blocked: t.Blocked,
+			ReadableBytes: t.ReadableBytes, Weak: t.Weak, Lookups: t.Lookups, Blocked: t.Blocked,
 			Organisations: orEmpty(t.Organisations), LastActive: orNull(t.LastActive),
 		},
 	}
@@ -170,4 +172,37 @@ func filterSeq[T any](list []T, keep func(T) bool) iter.Seq[T] {
 			}
 		}
 	}
+}
+
+// toDays adds up by day what is kept by device, organisation and protection, the newest
+// day first.
+func toDays(rows []journal.DayTotals) []api.Day {
+	days := []api.Day{}
+	for len(rows) > 0 { // of one day they stand together
+		n := slices.IndexFunc(rows, func(r journal.DayTotals) bool { return !r.Day.Equal(rows[0].Day) })
+		if n < 0 {
+			n = len(rows)
+		}
+		days = append(days, toDay(rows[:n]))
+		rows = rows[n:]
+	}
+	return days
+}
+
+func toDay(rows []journal.DayTotals) api.Day {
+	d := api.Day{Day: rows[0].Day.Format(time.DateOnly), Organisations: []string{}}
+	sent := map[string]int64{}
+	for _, r := range rows {
+		d.BytesOut, d.BytesIn = d.BytesOut+r.BytesOut, d.BytesIn+r.BytesIn
+		d.Flows, d.Lookups, d.Blocked = d.Flows+r.Flows, d.Lookups+r.Lookups, d.Blocked+r.Blocked
+		if r.Protection == "readable" {
+			d.ReadableFlows, d.ReadableBytes = d.ReadableFlows+r.Flows, d.ReadableBytes+r.BytesOut
+		}
+		if r.Organisation != "" && r.BytesOut+r.BytesIn > 0 { // known, and more than looked up
+			sent[r.Organisation] += r.BytesOut
+		}
+	}
+	d.Organisations = slices.AppendSeq(d.Organisations, maps.Keys(sent))
+	slices.SortFunc(d.Organisations, func(a, b string) int { return cmp.Or(cmp.Compare(sent[b], sent[a]), cmp.Compare(a, b)) })
+	return d
 }

@@ -175,6 +175,22 @@ func (h *house) Forget(_ context.Context, id devices.ID) (int64, error) {
 	return 7, nil
 }
 
+func (h *house) Days(_ context.Context, device devices.ID, _ time.Time) (days []journal.DayTotals, _ error) {
+	const tv = devices.ID("00:00:5e:10:00:14")
+	today := time.Date(2026, 11, 22, 0, 0, 0, 0, time.UTC)
+	for _, d := range []journal.DayTotals{
+		{Day: today, Device: tv, Organisation: "Netflix", Protection: "encrypted", BytesOut: 90_000, BytesIn: 44_000_000, Flows: 1},
+		{Day: today, Device: tv, Organisation: "<b>Samba TV</b>", Protection: "readable", BytesOut: 120_000, BytesIn: 10, Flows: 3, Blocked: 1},
+		{Day: today, Device: tv, Organisation: "Netflix", Lookups: 7},
+		{Day: today.AddDate(0, 0, -1), Device: tv, Organisation: "Netflix", Protection: "encrypted", BytesOut: 5, BytesIn: 6, Flows: 2},
+	} {
+		if device == "" || device == d.Device {
+			days = append(days, d)
+		}
+	}
+	return days, h.broken
+}
+
 func (h *house) Top(_ context.Context, _ time.Time, by journal.TopBy, _ int) ([]journal.TopRow, error) {
 	return map[journal.TopBy][]journal.TopRow{
 		journal.TopByDestination:  {{Device: h.devices[0].ID, Name: "api.netflix.com", Organisation: "Netflix", Country: "US", BytesOut: 90_000, BytesIn: 44_000_000, Flows: 1, Last: noon}},

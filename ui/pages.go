@@ -303,6 +303,7 @@ type deviceView struct {
 	Organisations int   // that it reached: a look-up that was blocked reached nobody
 	Strangers     int   // destinations that it reached and whose organisation is not known
 	Carried       int64 // readable connections that left the house encrypted
+	Days          []api.Day
 }
 
 func (s *Server) devicePage(r *http.Request) (view, error) {
@@ -323,7 +324,11 @@ func (s *Server) devicePage(r *http.Request) (view, error) {
 	if err != nil {
 		return view{}, err
 	}
-	v := deviceView{DeviceDetail: detail, Blocked: gather(blocks), Span: span}
+	long, err := s.days(r.Context(), d.ID, "")
+	if err != nil {
+		return view{}, err
+	}
+	v := deviceView{DeviceDetail: detail, Blocked: gather(blocks), Span: span, Days: long.Days}
 	if span == "" {
 		v.Span = "today"
 	}

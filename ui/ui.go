@@ -65,6 +65,7 @@ type RuleBook interface {
 type Ledger interface {
 	Totals(ctx context.Context, since time.Time) ([]journal.DeviceTotals, error)
 	Destinations(ctx context.Context, device devices.ID, since time.Time) ([]journal.DestinationTotals, error)
+	Days(ctx context.Context, device devices.ID, since time.Time) ([]journal.DayTotals, error)
 	Top(ctx context.Context, since time.Time, by journal.TopBy, limit int) ([]journal.TopRow, error)
 	Flows(ctx context.Context, f journal.Filter) ([]journal.FlowRow, error)
 	Lookups(ctx context.Context, f journal.Filter) ([]journal.LookupRow, error)

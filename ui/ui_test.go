@@ -100,7 +100,7 @@ func TestAPIGolden(t *testing.T) {
 	for name, path := range map[string]string{
 		"status": "/api/v1/status", "devices": "/api/v1/devices?since=today", "device": "/api/v1/devices/talking%20bear?since=24h",
 		"flows": "/api/v1/flows?readable=1", "flows_page": "/api/v1/flows?limit=2&before=12", "lookups": "/api/v1/lookups?device=Living-room%20TV&blocked=1&limit=2",
-		"events": "/api/v1/events", "top": "/api/v1/top", "top_by": "/api/v1/top?by=organisation&since=24h", "rules": "/api/v1/rules", "healthz": "/healthz",
+		"events": "/api/v1/events", "days": "/api/v1/days?device=Living-room%20TV", "top": "/api/v1/top", "top_by": "/api/v1/top?by=organisation&since=24h", "rules": "/api/v1/rules", "healthz": "/healthz",
 		"lists": "/api/v1/lists", "list": "/api/v1/lists/ads", "catalogue": "/api/v1/catalogue", "egress": "/api/v1/egress",
 		"why":            "/api/v1/why?name=ads.doubleclick.net&device=Living-room%20TV",
 		"unknown_device": "/api/v1/devices/nobody", "unknown_path": "/api/v1/nothing",

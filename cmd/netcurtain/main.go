@@ -27,6 +27,7 @@ type cli struct {
 	Flows   flowsCmd   `cmd:"" help:"List flows, newest first, or export them."`
 	Lookups lookupsCmd `cmd:"" help:"List look-ups, newest first, or export them."`
 	Events  eventsCmd  `cmd:"" help:"List rare events, newest first."`
+	Days    daysCmd    `cmd:"" help:"Show what was sent on each day of the last months."`
 	Mode    modeCmd    `cmd:"" help:"Say how a device is treated."`
 	Log     logCmd     `cmd:"" help:"Say how much of a device's traffic is written down."`
 	Carry   carryCmd   `cmd:"" help:"Send a guarded device's readable requests out encrypted, where the other side can."`

@@ -49,6 +49,7 @@ type Totals struct {
 	Flows         int64      `json:"flows"`
 	ReadableFlows int64      `json:"readable_flows"` // readable and not harmless
 	ReadableBytes int64      `json:"readable_bytes"` // out, of those
+	Weak          int64      `json:"weak"`           // flows whose encryption is outdated or badly set up
 	Lookups       int64      `json:"lookups"`
 	Blocked       int64      `json:"blocked"` // look-ups and connections
 	Organisations []string   `json:"organisations"`
@@ -141,6 +142,25 @@ type Carrying struct {
 	Headers   int `json:"headers"`   // tracking headers taken out
 	Referrers int `json:"referrers"` // referrers cut or taken out
 	Cookies   int `json:"cookies"`   // third parties' cookies taken out, of requests and answers
+}
+
+// Days is the answer to GET /api/v1/days.
+type Days struct {
+	Since time.Time `json:"since"`
+	Days  []Day     `json:"days"`
+}
+
+// Day is what one device, or all, did on one day.
+type Day struct {
+	Day           string   `json:"day"` // "2026-11-22", where the house is
+	BytesOut      int64    `json:"bytes_out"`
+	BytesIn       int64    `json:"bytes_in"`
+	Flows         int64    `json:"flows"`
+	ReadableFlows int64    `json:"readable_flows"` // readable and not harmless
+	ReadableBytes int64    `json:"readable_bytes"` // out, of those
+	Lookups       int64    `json:"lookups"`
+	Blocked       int64    `json:"blocked"`       // look-ups and connections
+	Organisations []string `json:"organisations"` // the one that got most first
 }
 
 // Top is the answer to GET /api/v1/top.
