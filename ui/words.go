@@ -394,7 +394,7 @@ func findings(f api.Flow) []string {
 	note(first != "" && !strings.Contains(f.Why, first), "weak encryption: "+show(f.TLSWeak)) // else the reason says so
 	note(f.Identifiers != "", "told on the way: "+identifierWords(f.Identifiers))
 	note(f.CarriedEncrypted, "readable only inside your house: Netcurtain carried it encrypted from here on")
-	note(f.PortMapped, "opened from outside, through a port that a device had the router open")
+	note(f.PortMapped, "opened from outside, through a port that a device asked the router to open")
 	note(f.Inbound && !f.PortMapped, "opened from outside")
 	note(f.ByNameOnly && f.Verdict == "block", "blocked by its name only: its address serves others, too")
 	note(f.ByNameOnly && f.Verdict != "block", "not blocked, though a name at this address is: the address serves others, too, and the connection did not say which it is for")

@@ -2,7 +2,17 @@
 
 package main
 
-import "testing"
+import (
+	"net/netip"
+	"strings"
+	"testing"
+
+	"github.com/netcurtain/netcurtain/flow"
+	"github.com/netcurtain/netcurtain/journal"
+	"github.com/netcurtain/netcurtain/observe"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
 
 // Whatever counts what was lost is in the health line: what the kernel dropped and
 // what our own queues had no room for.
@@ -21,6 +31,54 @@ func TestLossesAreShown(t *testing.T) {
 	} {
 		if got := isLoss(name); got != want {
 			t.Errorf("isLoss(%q) = %v", name, got)
+		}
+	}
+}
+
+// What is lost is said in words, and in nobody's way.
+func TestWhatWasMissedIsSaid(t *testing.T) {
+	if got := missed(nil); !got.OK || got.Meaning != "nothing since the start" {
+		t.Errorf("with no loss: %+v", got)
+	}
+	got := missed(map[string]int64{"netcurtain_nflog_gaps_total": 7, "netcurtain_journal_dropped_total store": 3, "netcurtain_journal_dropped_total live": 900})
+	if !got.OK || !strings.HasPrefix(got.Meaning, "since the start 3 flows and look-ups came faster") || !strings.Contains(got.Meaning, "; 7 first packets") || strings.Contains(got.Meaning, "900") {
+		t.Errorf("said %q", got.Meaning)
+	}
+}
+
+// The words are looked up by metrics that there are: an observer that nobody runs,
+// and a reader that does not read, lose something of each.
+func TestWordsOfLossesFitTheirMetrics(t *testing.T) {
+	registry := prometheus.NewRegistry()
+	recorder, err := journal.NewRecorder(journal.Config{Registerer: registry})
+	if err != nil {
+		t.Fatal(err)
+	}
+	sub := recorder.Subscribe("store", 1)
+	defer sub.Close()
+	o, err := observe.New(observe.Config{Record: recorder, Metrics: registry})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 20_000 {
+		recorder.Record(journal.Entry{Lookup: &journal.Lookup{}})
+		o.Event(flow.Event{Kind: flow.New})
+		o.Packet(flow.Packet{})
+		o.Learn("", "a.example", netip.IPv6Loopback(), 0)
+		o.Proxied(observe.Carried{})
+	}
+	dropped, err := lost(registry)
+	if err != nil {
+		t.Fatal(err)
+	}
+	said := missed(dropped).Meaning
+	for _, l := range losses {
+		switch l.metric {
+		case "netcurtain_store_rows_dropped_total", "netcurtain_conntrack_overflows_total", "netcurtain_nflog_gaps_total", "netcurtain_observe_dropped_messages_total block":
+			continue // see store, flow/conntrack and flow/nflog, which provoke theirs
+		}
+		if !strings.Contains(said, l.means) {
+			t.Errorf("%s is not said in %q of %v", l.metric, said, dropped)
 		}
 	}
 }

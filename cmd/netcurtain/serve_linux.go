@@ -267,10 +267,17 @@ func (d *daemon) report(ctx context.Context) api.Health {
 		}
 		r.Lines = append(r.Lines, line)
 	}
-	families, err := d.metrics.Gather()
-	if err != nil {
+	if r.Dropped, err = lost(d.metrics); err != nil {
 		return r
 	}
+	r.Lines = append(r.Lines, missed(r.Dropped))
+	return r
+}
+
+// lost is what the metrics say that was lost since the start, by metric and labels.
+func lost(metrics prometheus.Gatherer) (map[string]int64, error) {
+	families, err := metrics.Gather()
+	dropped := map[string]int64{}
 	for _, f := range families {
 		name := f.GetName()
 		if !isLoss(name) {
@@ -281,10 +288,40 @@ func (d *daemon) report(ctx context.Context) api.Health {
 			for _, l := range m.GetLabel() {
 				what += " " + l.GetValue()
 			}
-			r.Dropped[what] = int64(m.GetCounter().GetValue())
+			dropped[what] = int64(m.GetCounter().GetValue())
 		}
 	}
-	return r
+	return dropped, err
+}
+
+// losses are what can be lost of what is written down, by its metric and label, and
+// what that means. Who only shows or guesses may miss something at any time.
+var losses = [...]struct{ metric, means string }{
+	{"netcurtain_journal_dropped_total store", "flows and look-ups came faster than they could be written down, and are not in the ledger"},
+	{"netcurtain_store_rows_dropped_total", "flows and look-ups could not be written, and are not in the ledger"},
+	{"netcurtain_observe_dropped_messages_total event", "news of connections came too fast: their last bytes may be missing"},
+	{"netcurtain_conntrack_overflows_total", "times the kernel had no room for news of connections: the last bytes of some may be missing"},
+	{"netcurtain_nflog_gaps_total", "first packets came faster than the kernel could hand them over: those connections are counted, and may lack a name"},
+	{"netcurtain_observe_dropped_messages_total packet", "first packets came too fast to be read: those connections are counted, and may lack a name"},
+	{"netcurtain_observe_dropped_messages_total carried", "connections that the proxy carried came too fast: they are counted, and may lack a name"},
+	{"netcurtain_observe_dropped_messages_total name", "look-ups came too fast to name connections by"},
+	{"netcurtain_observe_dropped_messages_total block", "connections that were to be stopped came too fast, and ran on"},
+}
+
+// missed says in words what was lost since the start. It is never a reason to mend
+// something: what cannot be written has a line of its own.
+func missed(dropped map[string]int64) api.HealthLine {
+	line := api.HealthLine{Name: "what was missed", OK: true, Meaning: "nothing since the start"}
+	var said []string
+	for _, l := range losses {
+		if n := dropped[l.metric]; n > 0 {
+			said = append(said, fmt.Sprintf("%d %s", n, l.means))
+		}
+	}
+	if len(said) > 0 {
+		line.Meaning = "since the start " + strings.Join(said, "; ")
+	}
+	return line
 }
 
 // isLoss reports whether a metric counts what was lost.
