@@ -35,6 +35,7 @@ func (k *Kernel) Watch(ctx context.Context, changed func()) error {
 	us := process{uint32(os.Getpid()), strings.TrimSpace(string(comm))}
 	k.watched.Store(true)
 	defer k.watched.Store(false)
+	rules := false // the transaction that is being told changes more than what sets of others hold
 	for {
 		msgs, err := c.Receive()
 		if ctx.Err() != nil {
@@ -42,8 +43,13 @@ func (k *Kernel) Watch(ctx context.Context, changed func()) error {
 		}
 		foreign := err != nil // most likely more than fits
 		for _, m := range msgs {
+			rules = rules || !fillsTheirSet(m)
 			who, ok := changedBy(m)
-			foreign = foreign || ok && who.id != us.id && who.name != us.name
+			if !ok {
+				continue
+			}
+			foreign = foreign || rules && who.id != us.id && who.name != us.name
+			rules = false
 		}
 		if !foreign {
 			continue
@@ -65,9 +71,45 @@ type process struct {
 	name string
 }
 
+// Messages of nf_tables, NFNL_SUBSYS_NFTABLES << 8 with NFT_MSG_….
+const (
+	newSetElement = 10<<8 | 12
+	delSetElement = 10<<8 | 14
+	newGeneration = 10<<8 | 15
+)
+
+// fillsTheirSet reports whether a message ends a transaction or tells of elements of
+// another program's set. dnsmasq puts every answer into one, where it is told to:
+// that changes no rule.
+func fillsTheirSet(m netlink.Message) bool {
+	switch m.Header.Type {
+	case newGeneration:
+		return true
+	case newSetElement, delSetElement:
+		table := attribute(m, 1) // NFTA_SET_ELEM_LIST_TABLE
+		return table != "" && table != mainTable && table != cutTable
+	}
+	return false
+}
+
+func attribute(m netlink.Message, which uint16) string {
+	if len(m.Data) < 4 {
+		return ""
+	}
+	ad, err := netlink.NewAttributeDecoder(m.Data[4:])
+	if err != nil {
+		return ""
+	}
+	for ad.Next() {
+		if ad.Type() == which {
+			return string(bytes.TrimRight(ad.Bytes(), "\x00"))
+		}
+	}
+	return ""
+}
+
 // changedBy reads the message that ends a transaction.
 func changedBy(m netlink.Message) (who process, ok bool) {
-	const newGeneration = 10<<8 | 15 // NFNL_SUBSYS_NFTABLES, NFT_MSG_NEWGEN
 	if m.Header.Type != newGeneration || len(m.Data) < 4 {
 		return who, false
 	}

@@ -275,26 +275,41 @@ func TestWatch(t *testing.T) {
 		time.Sleep(10 * time.Millisecond)
 	}
 	d := guestsWanted()
+	settle := func() (n int) { // how often it was told until now
+		time.Sleep(500 * time.Millisecond)
+		for ; len(told) > 0; n++ {
+			<-told
+		}
+		return n
+	}
+	isTold := func(what string) {
+		t.Helper()
+		select {
+		case <-told:
+		case <-time.After(patient):
+			t.Error(what, "was not told")
+		}
+		settle()
+	}
 	l.set(d)
-	for len(told) > 0 { // of the programs nft that we ran
-		<-told
-	}
-	time.Sleep(500 * time.Millisecond)
-	for len(told) > 0 {
-		<-told
-	}
+	settle() // of the programs nft that we ran
 	l.alive(ServiceDNS)
 	l.in(func() error { return l.k.Block(t.Context(), Block{tvMAC, site4, time.Minute}) })
-	time.Sleep(500 * time.Millisecond)
-	if n := len(told); n > 0 {
+	if n := settle(); n > 0 {
 		t.Errorf("our own changes were told %d times", n)
 	}
 	l.fw4()
-	select {
-	case <-told:
-	case <-time.After(patient):
-		t.Error("a firewall that was loaded anew was not told")
+	isTold("a firewall that was loaded anew")
+	l.sh("nft 'add set inet fw4 names { type ipv4_addr; }'")
+	isTold("a new set of theirs")
+	l.sh("nft add element inet fw4 names { 192.0.2.1, 192.0.2.2 }; nft delete element inet fw4 names { 192.0.2.1 }")
+	if n := settle(); n > 0 {
+		t.Errorf("what a set of theirs holds was told %d times", n)
 	}
+	l.sh("nft add element inet netcurtain guarded { 02:00:5e:10:00:0a }")
+	isTold("an element that somebody put into a set of ours")
+	l.sh("nft 'add element inet fw4 names { 192.0.2.3 }; add rule inet fw4 forward_lan ip daddr @names drop'")
+	isTold("a rule that came with an element")
 	l.set(d)
 	l.expect("after fw4 reload", guest, "udp", netlab.RouterGuest4.Addr(), 53, "ours")
 	stop()
