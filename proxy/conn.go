@@ -45,12 +45,12 @@ type conn struct {
 	response  *response
 	witnessed int // requests
 	rest      rest
+	unheld    *origin // of whose answer nothing stands in the transport's buffer
 
 	mu               sync.Mutex
 	share            *share
 	waiting          *share          // judged, while nobody has said anything
 	upstream, secure *http.Transport // in clear, over TLS
-	clear            *origin         // what upstream has dialled last
 	origin           *net.TCPConn    // the other side's socket, while it is spliced or rests
 	idle             *time.Timer
 	patience         time.Duration // of idle
@@ -101,8 +101,12 @@ func (c *conn) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// ReadFrom hides the one of TCPConn, which would not count.
+// ReadFrom hides the one of TCPConn, which would not count. net/http calls it with a
+// body of known length, when it has nothing of its own to write before that.
 func (c *conn) ReadFrom(r io.Reader) (int64, error) {
+	if b, ok := r.(*body); ok {
+		return c.pass(b)
+	}
 	return c.proxy.copyBuffered(struct{ io.Writer }{c}, r)
 }
 

@@ -54,3 +54,14 @@ func isPort(s string) bool {
 	}
 	return true
 }
+
+// hostOf is dst as a Host field has it: 80 is not said.
+func hostOf(dst netip.AddrPort) string {
+	if dst.Port() != httpPort {
+		return dst.String()
+	}
+	if dst.Addr().Is6() {
+		return "[" + dst.Addr().String() + "]"
+	}
+	return dst.Addr().String()
+}

@@ -147,6 +147,9 @@ func (p *Proxy) judgeRequest(r *http.Request, ctx *goproxy.ProxyCtx) (*http.Requ
 	x.couldEncrypt = !x.harmless && c.couldGoOverTLS(r, x.server, s.asked[0])
 	s.overTLS = x.couldEncrypt && p.servers.ready(x.server, s.start)
 	x.share = c.shareFor(r, s)
+	if r.Host == "" { // HTTP/1.0; what leaves is 1.1, which must have one
+		r.Host = hostOf(c.dst)
+	}
 	if _, ok := r.Header["User-Agent"]; !ok {
 		r.Header["User-Agent"] = []string{""} // net/http would add its own
 	}
@@ -217,7 +220,21 @@ func (c *conn) roundTrip(r *http.Request, x exchange) (*http.Response, error) {
 		}
 		x.share = c.inClear(x.share)
 	}
+	if _, ok := r.Header["Upgrade"]; ok {
+		r = c.response.upgrading(r)
+	}
+	sent := &sentBody{ReadCloser: r.Body}
+	if r.Body != nil && r.Body != http.NoBody {
+		r.Body = sent
+	}
 	resp, err := c.inTheClear().RoundTrip(r)
+	if sent.broken.Load() {
+		if err == nil {
+			_ = resp.Body.Close()
+		}
+		c.proxy.metrics.refused.WithLabelValues("body").Inc()
+		return goproxy.NewResponse(r, goproxy.ContentTypeText, http.StatusBadRequest, "the request's body is broken\n"), nil
+	}
 	if err != nil {
 		c.proxy.log.Debug("no answer from the original destination", "to", c.dst, "err", err)
 		return goproxy.NewResponse(r, goproxy.ContentTypeText, http.StatusBadGateway, "the server does not answer\n"), nil
@@ -242,7 +259,7 @@ func (c *conn) answer(resp *http.Response, x exchange, encrypted bool) *http.Res
 		c.response.switched = resp.Body
 		return resp
 	}
-	resp.Body = &flushing{ReadCloser: resp.Body, to: c.response, begun: resp.ContentLength < 0}
+	resp.Body = &body{ReadCloser: resp.Body, to: c.response, length: resp.ContentLength, begun: resp.ContentLength < 0}
 	return resp
 }
 
@@ -265,8 +282,8 @@ func (c *conn) transport(at **http.Transport, dials func(*http.Transport)) *http
 			Proxy:                  nil,
 			DisableCompression:     true,
 			MaxIdleConns:           1,
-			ReadBufferSize:         2 << 10,
-			WriteBufferSize:        2 << 10,
+			ReadBufferSize:         transportBuffer,
+			WriteBufferSize:        transportBuffer,
 			IdleConnTimeout:        60 * time.Second,
 			ExpectContinueTimeout:  5 * time.Second,
 			MaxResponseHeaderBytes: 256 << 10,
@@ -276,21 +293,8 @@ func (c *conn) transport(at **http.Transport, dials func(*http.Transport)) *http
 	return *at
 }
 
-// flushing sends on what was read before it waits for more: a stream must not
-// stick in our buffers.
-type flushing struct {
-	io.ReadCloser
-	to    *response
-	begun bool
-}
-
-func (f *flushing) Read(b []byte) (int, error) {
-	if f.begun {
-		_ = f.to.control.Flush()
-	}
-	f.begun = true
-	return f.ReadCloser.Read(b)
-}
+// transportBuffer is what a transport holds for each direction, in bytes.
+const transportBuffer = 2 << 10
 
 // response adds nothing to what the origin said.
 type response struct {
@@ -298,6 +302,7 @@ type response struct {
 	control  *http.ResponseController
 	conn     *conn
 	switched io.Reader // what the origin says in another protocol
+	origin   *origin   // with which that was agreed
 }
 
 func (w *response) Unwrap() http.ResponseWriter { return w.ResponseWriter }
@@ -313,6 +318,12 @@ func (w *response) WriteHeader(status int) {
 
 // ReadFrom implements io.ReaderFrom, to copy a body without a new buffer for each.
 func (w *response) ReadFrom(r io.Reader) (int64, error) {
+	if b, ok := r.(*body); ok && b.length >= largeBody {
+		if to, ok := w.ResponseWriter.(io.ReaderFrom); ok {
+			w.Flush()
+			return to.ReadFrom(r)
+		}
+	}
 	return w.conn.proxy.copyBuffered(struct{ io.Writer }{w.ResponseWriter}, r)
 }
 

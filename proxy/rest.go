@@ -141,23 +141,15 @@ func (c *conn) dialOrigin(ctx context.Context) (net.Conn, error) {
 	if kept != nil {
 		// Where the ticket is gone the origin said something, which can only be its end.
 		if c.proxy.parking.forget(c.waits[1].Load()) && addrPort(kept.RemoteAddr()) == c.dst {
-			return c.originOn(kept), nil
+			return &origin{TCPConn: kept, conn: c}, nil
 		}
 		_ = kept.Close()
 	}
 	up, err := c.dial(ctx)
 	if tcp, ok := up.(*net.TCPConn); ok {
-		return c.originOn(tcp), nil
+		return &origin{TCPConn: tcp, conn: c}, nil
 	}
 	return up, err
-}
-
-func (c *conn) originOn(socket *net.TCPConn) *origin {
-	o := &origin{TCPConn: socket, conn: c}
-	c.mu.Lock()
-	c.clear = o
-	c.mu.Unlock()
-	return o
 }
 
 // origin is a connection to the original destination as the transport has it.
@@ -168,7 +160,8 @@ type origin struct {
 	conn    *conn
 	left    atomic.Bool // the socket is not the transport's any more
 	reading sync.Mutex
-	spoke   bool // guarded by reading: while it should have been silent
+	spoke   bool  // guarded by reading: while it should have been silent
+	moved   int64 // octets that the kernel has passed on already: they are read without being there
 }
 
 // Read implements net.Conn.
@@ -177,6 +170,14 @@ func (o *origin) Read(b []byte) (int, error) {
 	defer o.reading.Unlock()
 	if o.left.Load() {
 		return 0, net.ErrClosed
+	}
+	if len(b) > transportBuffer { // its buffer is empty, then: it reads past it
+		o.conn.unheld = o
+	}
+	if o.moved > 0 {
+		n := min(int64(len(b)), o.moved)
+		o.moved -= n
+		return int(n), nil
 	}
 	n, err := o.TCPConn.Read(b)
 	if o.left.Load() && (n > 0 || !isTimeout(err)) {
