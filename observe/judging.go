@@ -112,7 +112,7 @@ func (c *core) media(s *running) bool {
 			continue
 		}
 		s.seen.Guessed = false
-		if s.Tuple.Proto == flow.TCP { // a file, whose bytes may look like anything
+		if a.by == "ftp" || a.by == "tftp" { // a file, whose bytes may look like anything
 			s.seen.App, s.seen.Protection, s.seen.Reason = a.by, flow.Readable, "a file or a listing in clear, as "+a.by+" announced it"
 			return true
 		}

@@ -176,6 +176,7 @@ func (c *Conversation) spent() bool {
 func (c *Conversation) readTCP(dir flow.Dir, seq uint32, segment []byte, missing int) {
 	defer c.lookAway()
 	c.lookBoth(dir)
+	c.look.segment = segment
 	if c.look.dir == flow.Orig {
 		c.look.missing = missing
 	}
@@ -306,7 +307,7 @@ func (c *Conversation) Result() Result {
 	case c.state == final, c.best.App != "":
 		return c.best
 	case c.tls.seen:
-		return c.tlsResult()
+		return c.tls.result()
 	case c.quic != nil:
 		return c.quic.result()
 	}
@@ -319,6 +320,11 @@ func (c *Conversation) Media() []Media { return c.media }
 
 // finish settles the judgement and lets the bytes go.
 func (c *Conversation) finish(r Result) {
+	if c.local && c.state != final {
+		if name := product(c.ports[1], &r); name != "" {
+			r.Reason = name + ": " + r.Reason
+		}
+	}
 	c.best, c.state, c.quic, c.dtls = r, final, nil, nil
 	c.dir[0].mute()
 	c.dir[1].mute()

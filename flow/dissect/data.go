@@ -194,7 +194,8 @@ func readLDAP(v *view, r *Result) state {
 	if !v.port(389) && !v.port(3268) && op != 0x60 && op != 0x63 && op != 0x77 {
 		return no
 	}
-	if op == 0x77 && bytes.Contains(body, []byte("1.3.6.1.4.1.1466.20037")) {
+	const request, response = 0x77, 0x78
+	if op == request && bytes.Contains(body, []byte("1.3.6.1.4.1.1466.20037")) || op == response && len(v.up) == 0 && serverHelloIn(v.down) > 0 {
 		return upgrade(v, r, true, "LDAP without TLS")
 	}
 	if op == 0x60 {

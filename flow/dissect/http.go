@@ -45,6 +45,9 @@ func readHTTP(v *view, r *Result) state {
 	if soapAction(head) != nil {
 		return control(r, req)
 	}
+	if r.Reason == whyWebSocket {
+		return webSocket(r, rest)
+	}
 	if r.App == "http" && r.Credentials == "" && head[0] != 'G' && textBody(head) && len(rest) < 512 && bodyMissing(head, rest) {
 		return yes // a form's password may follow in the next segment
 	}
@@ -111,6 +114,10 @@ func control(r *Result, up []byte) state {
 
 // onlyAnswer knows HTTP by its answer when the request was not captured.
 func onlyAnswer(v *view, r *Result) state {
+	if http2Settings(v.up) || http2Settings(v.down) {
+		r.readable("HTTP/2 without TLS: its first words were not seen")
+		return yes
+	}
 	if !isStatusLine(v.up) && !isStatusLine(v.down) {
 		return no
 	}
@@ -208,7 +215,7 @@ func readRequest(r *Result, head, body []byte) {
 		case equalFold(name, "authorization"), equalFold(name, "proxy-authorization"):
 			r.authorization("http", method, value)
 		case equalFold(name, "upgrade") && bytes.EqualFold(bytes.TrimSpace(value), []byte("websocket")):
-			r.Reason = "WebSocket without TLS: every word can be read on the way"
+			r.Reason = whyWebSocket
 		case len(name) > 2 && name[0]|0x20 == 'x' && name[1] == '-', equalFold(name, "cookie"), equalFold(name, "referer"), equalFold(name, "from"):
 			ids.header(name, value)
 		}
@@ -217,6 +224,9 @@ func readRequest(r *Result, head, body []byte) {
 		ids.scan(body)
 	}
 	ids.into(r)
+	if r.Credentials == "" && hueKey(target) {
+		r.Credentials = "hue-key"
+	}
 	if _, query, ok := bytes.Cut(target, []byte("?")); ok && r.Credentials == "" {
 		if user, password, ok := formLogin(query); ok {
 			r.credential("http-query", user, password)

@@ -39,6 +39,21 @@ func readHTTP2(b []byte, r *Result) bool {
 	return false
 }
 
+// http2Settings knows the frame with which a server begins: settings of six bytes each,
+// whose numbers are small, on no stream (RFC 9113 §6.5), and another frame behind it.
+func http2Settings(b []byte) bool {
+	if len(b) < 9+9 || b[0]|b[1] != 0 || b[2] == 0 || b[2]%6 != 0 || b[2] > 60 || b[3] != 4 || b[4] != 0 || string(b[5:9]) != "\x00\x00\x00\x00" {
+		return false
+	}
+	n := 9 + int(b[2])
+	for at := 9; at < min(n, len(b)-1); at += 6 {
+		if b[at] != 0 || b[at+1] == 0 || b[at+1] > 9 {
+			return false
+		}
+	}
+	return len(b) == n || len(b) > n+4 && b[n+3] <= 9
+}
+
 // readFields reads a request's compressed fields (RFC 7541).
 func readFields(block []byte, r *Result) {
 	var method, path, credential string

@@ -3,6 +3,8 @@ package dissect
 import (
 	"bytes"
 	"encoding/binary"
+
+	"github.com/netcurtain/netcurtain/flow"
 )
 
 // readDHCP knows DHCP (RFC 2131) by its magic cookie. Only what a client says of
@@ -138,6 +140,9 @@ func readTFTP(v *view, r *Result) state {
 	}
 	switch {
 	case (b[1] == 1 || b[1] == 2) && tftpRequest(b[2:]):
+		if v.dir == flow.Orig && v.port(69) { // the answer comes from another port (RFC 1350 §4)
+			v.c.announce(Media{Port: v.c.ports[0]})
+		}
 	case b[1] >= 3 && b[1] <= 6 && v.port(69):
 	case b[1] == 6 && bytes.HasSuffix(b, []byte{0}) && (bytes.HasPrefix(b[2:], []byte("blksize\x00")) || bytes.HasPrefix(b[2:], []byte("tsize\x00"))):
 	case b[1] == 3 && b[2] == 0 && b[3] == 1 && len(b) == 516: // the first full block

@@ -12,6 +12,10 @@ import (
 // changes nothing, for the answer may have been no, or taken out on the way.
 func upgrade(v *view, r *Result, asked bool, clear string) state {
 	at := helloIn(v.up)
+	if at < 0 && tlsRecords(v.segment, v.missing) { // what came before, the hellos too, was lost
+		r.encrypted("began readable, then changed to TLS, whose handshake was not seen")
+		return final
+	}
 	if at < 0 && answeredTLS(v.down, asked) { // the client's side was not captured, or not all of it
 		r.encrypted("began readable, then changed to TLS")
 		t := new(TLS)

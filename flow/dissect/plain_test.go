@@ -2,6 +2,7 @@ package dissect
 
 import (
 	"bytes"
+	"fmt"
 	"net/netip"
 	"strings"
 	"testing"
@@ -58,6 +59,10 @@ func TestWhatSoftwareSays(t *testing.T) {
 
 		{"the server's side of STARTTLS", flow.TCP, 25, []string{"< 220 a.example ESMTP\r\n", "< 250 STARTTLS\r\n", "< 220 go ahead\r\n", "< " + hello}, "smtp encrypted"},
 		{"a mail that holds TLS", flow.TCP, 25, []string{"< 220 a.example ESMTP\r\n", "< 250 text " + hello}, "smtp readable"},
+		{"all but records was lost", flow.TCP, 143, []string{"< * OK\r\n", "> \x17\x03\x03\x00\x60" + noise(96)}, "imap encrypted"},
+		{"a mail whose lines look like records", flow.TCP, 143, []string{"< * OK\r\n", "> \x17\x03\x03\x00\x60" + strings.Repeat("a line of text. ", 6)}, "imap readable"},
+		{"ldap, the server's side", flow.TCP, 389, []string{"< \x30\x0c\x02\x01\x01\x78\x07\x0a\x01\x00\x04\x00\x04\x00" + hello}, "ldap encrypted"},
+		{"http/2, the server's side", flow.TCP, 8082, []string{"< \x00\x00\x06\x04\x00\x00\x00\x00\x00\x00\x03\x00\x00\x00\x80\x00\x00\x00\x04\x01\x00\x00\x00\x00"}, "http readable"},
 		{"the client's hello was lost", flow.TCP, 143, []string{"< * OK\r\n", "> a STARTTLS\r\n", "< a OK\r\n" + hello}, "imap encrypted"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -222,6 +227,81 @@ func TestLampsByJSON(t *testing.T) {
 		c.Feed(flow.Orig, pkt)
 		if r := c.Result(); r.App+" "+r.Protection.String() != tc.want {
 			t.Errorf("%s: %s %s (%s), want %s", tc.says, r.App, r.Protection, r.Reason, tc.want)
+		}
+	}
+}
+
+// Products that speak TLS or HTTP in the house are named before the reason, by the port
+// that is theirs; elsewhere the port says nothing.
+func TestProducts(t *testing.T) {
+	const key = "1028d66426293e821ecfd9ef1a0731df"
+	get := func(target string) string { return "GET " + target + " HTTP/1.1\r\nHost: bridge\r\n\r\n" }
+	play := "POST /MediaRenderer/AVTransport/Control HTTP/1.1\r\nHost: 192.168.1.9:1400\r\nSOAPACTION: \"urn:schemas-upnp-org:service:AVTransport:1#Play\"\r\nContent-Length: 0\r\n\r\n"
+	for _, tc := range []struct {
+		proto    flow.Proto
+		port     uint16
+		to, says string
+		want     string // protocol, credential, and how the reason begins
+	}{
+		{flow.TCP, 8009, "192.168.1.9", string(goHello(t, clientConfig())), "tls: Google Cast: TLS"},
+		{flow.TCP, 8009, "203.0.113.7", string(goHello(t, clientConfig())), "tls: TLS"},
+		{flow.TCP, 1400, "192.168.1.9", play, "http: Sonos: HTTP without TLS"},
+		{flow.TCP, 1400, "203.0.113.7", play, "http: HTTP without TLS"},
+		{flow.TCP, 8060, "192.168.1.9", get("/query/device-info"), "http: Roku: HTTP without TLS"},
+		{flow.UDP, 2100, "192.168.1.9", dtlsPiece(dtlsMessage(t), 0, len(dtlsMessage(t))), "dtls: Philips Hue's entertainment: DTLS"},
+		{flow.TCP, 80, "192.168.1.9", get("/api/" + key + "/lights"), "http hue-key: Philips Hue: HTTP without TLS"},
+		{flow.TCP, 80, "192.168.1.9", get("/api/" + key), "http hue-key: Philips Hue: HTTP without TLS"},
+		{flow.TCP, 80, "192.168.1.9", get("/api/" + key + "/other"), "http: HTTP without TLS"},
+		{flow.TCP, 80, "192.168.1.9", get("/api/device-settings-of-the-second-version/config"), "http: HTTP without TLS"},
+		{flow.TCP, 11095, "192.168.1.9", noise(80), "weave: by its port it is Weave"},
+		{flow.TCP, 11095, "192.168.1.9", strings.Repeat("hello ", 20), "unknown: an unknown protocol that sends text"},
+	} {
+		c := New(tc.proto, tc.port)
+		pkt := packet(tc.proto, flow.Orig, tc.port, 1, []byte(tc.says))
+		pkt.Tuple = flow.NewTuple(tc.proto, netip.AddrPortFrom(device, 40000), netip.AddrPortFrom(netip.MustParseAddr(tc.to), tc.port))
+		c.Feed(flow.Orig, pkt)
+		c.Close()
+		c.Close() // which changes nothing
+		r := c.Result()
+		got := strings.TrimSpace(r.App+" "+r.Credentials) + ": " + r.Reason
+		if !strings.HasPrefix(got, tc.want) {
+			t.Errorf("%s:%d: %s, want %s", tc.to, tc.port, got, tc.want)
+		}
+	}
+}
+
+// What is within WebSocket is masked, but not hidden.
+func TestWithinWebSocket(t *testing.T) {
+	const ask = "GET /mqtt HTTP/1.1\r\nHost: tv.example\r\nUpgrade: websocket\r\nSec-WebSocket-Key: x\r\n\r\n"
+	frame := func(kind byte, payload string) string {
+		b := []byte{0x80 | kind, 0x80 | 126, byte(len(payload) >> 8), byte(len(payload)), 1, 2, 3, 4}
+		for i := range len(payload) {
+			b = append(b, payload[i]^byte(i%4+1))
+		}
+		return string(b)
+	}
+	connect := mqttConnectOf(4, "sensor", "admin", "admin")[2:]
+	for name, tc := range map[string]struct {
+		lines []string
+		want  string
+	}{
+		"mqtt":            {[]string{"> " + ask, "> " + frame(2, connect)}, "http mqtt-password: MQTT within"},
+		"over segments":   {[]string{"> " + ask, "> " + frame(2, connect)[:9], "> " + frame(2, connect)[9:]}, "http mqtt-password: MQTT within"},
+		"text":            {[]string{"> " + ask, "> " + frame(1, `{"mac":"a8:bb:50:01:02:03"}`)}, "http: WebSocket without TLS: every word can be read on the way (1 mac)"},
+		"a ping":          {[]string{"> " + ask, "> " + frame(9, "")}, "http: WebSocket without TLS"},
+		"not masked":      {[]string{"> " + ask, "> \x82\x05hello"}, "http: WebSocket without TLS"},
+		"nothing more":    {[]string{"> " + ask}, "http: WebSocket without TLS"},
+		"of a huge frame": {[]string{"> " + ask, "> \x82\xff\x00\x00\x00\x00\x00\x10\x00\x00abcd"}, "http: WebSocket without TLS"},
+	} {
+		r := talk(flow.TCP, 8083, tc.lines...)
+		got := strings.TrimSpace(r.App+" "+r.Credentials) + ": " + r.Reason
+		if x := r.Exposure; x != nil {
+			for _, id := range x.Identifiers {
+				got += fmt.Sprintf(" (%d %s)", id.Count, id.Kind)
+			}
+		}
+		if !strings.HasPrefix(got, tc.want) {
+			t.Errorf("%s: %s, want %s", name, got, tc.want)
 		}
 	}
 }

@@ -8,7 +8,8 @@ type view struct {
 	c        *Conversation
 	up, down []byte
 	dir      flow.Dir
-	missing  int // bytes of the datagram that the source cut off
+	segment  []byte // TCP: what came last, which may stand behind a hole
+	missing  int    // bytes of the datagram, or of up's last segment, that the source cut off
 }
 
 // size is how long the datagram was on the wire.
@@ -93,6 +94,7 @@ var tcpRecognisers = [...]recogniser{
 	{app: "sunrpc", read: readRPC},
 	{app: "pptp", read: readTunnel},
 	{app: "esphome", read: readESPHome},
+	{app: "weave", read: readWeave},
 	{app: "telnet", read: readTelnet, typed: true},
 }
 
@@ -132,6 +134,7 @@ var udpRecognisers = [...]recogniser{
 	{app: "sunrpc", read: readRPC},
 	{app: "plain", read: readPlain},
 	{app: "matter", read: readMatter},
+	{app: "weave", read: readWeave},
 }
 
 // ipProtocol judges protocols without ports.

@@ -4,7 +4,6 @@ import (
 	"crypto/tls"
 	"encoding/binary"
 	"math/rand/v2"
-	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -126,17 +125,5 @@ func TestMoreProtocols(t *testing.T) {
 				t.Errorf("%+v", got)
 			}
 		})
-	}
-}
-
-// Google Cast is TLS on a port of its own within the house; elsewhere it is but TLS.
-func TestGoogleCast(t *testing.T) {
-	for addr, want := range map[string]bool{"192.168.77.31": true, "203.0.113.7": false} {
-		c := New(flow.TCP, 8009)
-		to := netip.AddrPortFrom(netip.MustParseAddr(addr), 8009)
-		c.Feed(flow.Orig, &flow.Packet{Tuple: flow.NewTuple(flow.TCP, netip.AddrPortFrom(device, 40000), to), Payload: goHello(t, clientConfig())})
-		if r := c.Result(); r.App != "tls" || strings.HasPrefix(r.Reason, "Google Cast") != want {
-			t.Errorf("%s: %+v", addr, r)
-		}
 	}
 }

@@ -67,7 +67,7 @@ func (c *Conversation) followTLS() {
 		t.readServer(server, c.at)
 	}
 	if t.hello && t.server {
-		c.finish(c.tlsResult())
+		c.finish(c.tls.result())
 	}
 }
 
@@ -124,17 +124,8 @@ func (t *tlsTalk) readServer(s *stream, at time.Time) {
 // the server had to say.
 func (c *Conversation) answered(dir flow.Dir) {
 	if t := &c.tls; t.hello && t.chosen && dir == t.clientAt {
-		c.finish(c.tlsResult())
+		c.finish(c.tls.result())
 	}
-}
-
-// tlsResult is what the talk says, and what speaks TLS on a port of its own.
-func (c *Conversation) tlsResult() Result {
-	r := c.tls.result()
-	if c.local && c.ports[1] == 8009 {
-		r.Reason = "Google Cast: " + r.Reason
-	}
-	return r
 }
 
 func (t *tlsTalk) result() Result {

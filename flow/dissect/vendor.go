@@ -1,6 +1,7 @@
 package dissect
 
 import (
+	"bytes"
 	"encoding/binary"
 )
 
@@ -77,4 +78,61 @@ func readMatter(v *view, r *Result) state {
 func opensMatter(b []byte) bool {
 	return len(b) > 24 && b[0] == 0x04 && b[1] == 0 && b[2] == 0 && b[3] == 0 &&
 		b[16]&0x05 == 0x05 && b[16] < 0x20 && (b[17] == 0x20 || b[17] == 0x30) && b[20] == 0 && b[21] == 0 && b[22] == 0x15 // TLV: a structure
+}
+
+// product is what in the house speaks r's protocol on a port of its own, or "". It
+// stands before the reason: the protocol stays what the bytes say.
+func product(port uint16, r *Result) string {
+	switch {
+	case r.App == "tls" && port == 8009:
+		return "Google Cast"
+	case r.App == "http" && port == 1400:
+		return "Sonos"
+	case r.App == "http" && port == 8060:
+		return "Roku"
+	case r.App == "dtls" && port == 2100:
+		return "Philips Hue's entertainment"
+	case r.Credentials == "hue-key":
+		return "Philips Hue"
+	}
+	return ""
+}
+
+// hueKey reports whether a request to a bridge of Philips Hue shows the key by which
+// lamps are switched: /api/KEY, and the things that a bridge has.
+func hueKey(target []byte) bool {
+	rest, ok := bytes.CutPrefix(target, []byte("/api/"))
+	if !ok {
+		return false
+	}
+	key, thing, _ := bytes.Cut(rest, []byte("/"))
+	thing, _, _ = bytes.Cut(thing, []byte("/"))
+	digits := 0
+	for _, c := range key {
+		switch {
+		case isDigit(c):
+			digits++
+		case (c|0x20 < 'a' || c|0x20 > 'z') && c != '-':
+			return false
+		}
+	}
+	if digits < 4 || len(key) != 40 && (len(key) != 32 || !isHex(key)) { // the bridge draws them
+		return false
+	}
+	switch string(thing) {
+	case "", "lights", "groups", "config", "schedules", "scenes", "sensors", "rules", "resourcelinks", "capabilities":
+		return true
+	}
+	return false
+}
+
+// readWeave knows Nest's own protocol, Weave, by its port alone: all but the setting up
+// of a session is encrypted, and nothing in a message says so before it is taken apart.
+func readWeave(v *view, r *Result) state {
+	const weave = 11095
+	if v.c.ports[1] != weave || judge(v.up) == looksText || judge(v.down) == looksText {
+		return no
+	}
+	r.cannotTell("by its port it is Weave, which Nest's devices speak among themselves and mostly encrypt")
+	return yes
 }
