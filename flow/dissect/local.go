@@ -53,7 +53,11 @@ func readDHCPv6(v *view, r *Result) state {
 	} else if len(b) < 4 || b[0] == 0 || b[0] > 36 {
 		return no
 	}
-	r.harmless("asks for an address within the house")
+	const relayed, relayReply = 12, 13
+	r.readable("on the ports of DHCPv6, but not in its form")
+	if b[0] == relayed || b[0] == relayReply || v.missing > 0 || optionsFit(b[4:]) {
+		r.harmless("asks for an address within the house")
+	}
 	return final
 }
 
@@ -78,7 +82,10 @@ func readNTP(v *view, r *Result) state {
 	if version == 0 || version > 4 || mode == 0 && version > 1 || mode < 6 && len(b) < 48 {
 		return no
 	}
-	r.harmless("asks for the time")
+	r.readable("on the port of time, but not in the form in which it is asked for")
+	if mode >= 6 || b[1] <= 16 && len(b)%4 == 0 { // strata end at 16; keys and extensions come in words
+		r.harmless("asks for the time")
+	}
 	return final
 }
 

@@ -305,3 +305,34 @@ func TestWithinWebSocket(t *testing.T) {
 		}
 	}
 }
+
+// What stands on a well-known port without the form of its protocol is neither harmless
+// nor encrypted.
+func TestPortsAreNoForm(t *testing.T) {
+	matter := func(flags, security string) string { return flags + "\x01\x02" + security + "\x00\x00\x00\x09" + noise(64) }
+	ike := "initspi!respspi!\x21\x20\x22\x08\x00\x00\x00\x00\x00\x00\x00\x1c"
+	for name, tc := range map[string]struct {
+		port uint16
+		says string
+		want string
+	}{
+		"time":                    {123, "\x23\x02\x06\xec" + strings.Repeat("\x01", 44), "ntp readable true"},
+		"time with a key":         {123, "\x23\x02\x06\xec" + strings.Repeat("\x01", 64), "ntp readable true"},
+		"no stratum":              {123, "\x23\x77\x06\xec" + strings.Repeat("\x01", 44), "ntp readable false"},
+		"no words":                {123, "\x23\x02\x06\xec" + strings.Repeat("\x01", 45), "ntp readable false"},
+		"an address":              {547, "\x01\x12\x34\x56\x00\x08\x00\x02\x00\x00", "dhcpv6 readable true"},
+		"options that do not fit": {547, "\x01\x12\x34\x56" + noise(40), "dhcpv6 readable false"},
+		"matter":                  {5540, matter("\x00", "\x00"), "matter encrypted false"},
+		"matter, bits not free":   {5540, matter("\x08", "\x00"), "unknown cannot-tell false"},
+		"matter, no such session": {5540, matter("\x00", "\x02"), "unknown cannot-tell false"},
+		"matter, not sealed":      {5540, "\x00\x01\x02\x00\x00\x00\x00\x09" + strings.Repeat("\x07", 64), "unknown cannot-tell false"},
+		"keys":                    {500, ike, "ipsec encrypted false"},
+		"keys of no kind":         {500, ike[:18] + "\x99" + ike[19:], "unknown cannot-tell false"},
+		"keys without an end":     {500, ike[:24] + "\x7f" + ike[25:], "unknown cannot-tell false"},
+	} {
+		r := talk(flow.UDP, tc.port, "> "+tc.says)
+		if got := fmt.Sprint(r.App, " ", r.Protection, " ", r.Harmless); got != tc.want {
+			t.Errorf("%s: %s (%s), want %s", name, got, r.Reason, tc.want)
+		}
+	}
+}

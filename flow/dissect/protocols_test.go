@@ -238,6 +238,11 @@ func TestUnknown(t *testing.T) {
 		{"random", string(random), flow.CannotTell, "random"},
 		{"structured", string(structured), flow.CannotTell, "structured"},
 		{"png", "\x89PNG\r\n\x1a\n" + string(random[:100]), flow.Readable, "file format"},
+		{"zstd", "\x28\xb5\x2f\xfd" + string(random[:100]), flow.Readable, "file format"},
+		{"bzip2", "BZh91AY&SY" + string(random[:100]), flow.Readable, "file format"},
+		{"mp4", "\x00\x00\x00\x20ftypisom" + string(random[:100]), flow.Readable, "file format"},
+		{"h264", "\x00\x00\x00\x01\x67\x42" + string(random[:100]), flow.Readable, "file format"},
+		{"nearly h264", "\x00\x00\x00\x01\x13\x42" + string(random[:100]), flow.CannotTell, "unknown"},
 		{"63 random bytes", string(random[:63]), flow.CannotTell, "too few"},
 	} {
 		c := New(flow.TCP, 4711)

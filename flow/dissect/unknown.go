@@ -88,10 +88,14 @@ func looksReadable(b []byte) bool {
 // only magic numbers of at least four bytes count.
 func clearFormat(b []byte) bool {
 	switch string(b[:4]) {
-	case "\x89PNG", "PK\x03\x04", "GIF8", "RIFF", "OggS", "fLaC", "\xff\xd8\xff\xe0", "\xff\xd8\xff\xe1", "%PDF":
+	case "\x89PNG", "PK\x03\x04", "GIF8", "RIFF", "OggS", "fLaC", "\xff\xd8\xff\xe0", "\xff\xd8\xff\xe1", "\xff\xd8\xff\xdb", "%PDF",
+		"\x28\xb5\x2f\xfd", "\xfd7zX", "\x04\x22\x4d\x18", "7z\xbc\xaf", "Rar!", // zstd, xz, LZ4, 7z, RAR
+		"\x00\x00\x01\xba", "\x1a\x45\xdf\xa3", "FLV\x01": // MPEG, Matroska and WebM, Flash
 		return true
 	}
-	return string(b[:3]) == "\x1f\x8b\x08" && b[3] < 0x20
+	return string(b[:3]) == "\x1f\x8b\x08" && b[3] < 0x20 || string(b[:3]) == "BZh" && string(b[4:10]) == "1AY&SY" ||
+		string(b[4:8]) == "ftyp" && b[0]|b[1] == 0 || // MP4
+		string(b[:3]) == "\x00\x00\x01" && b[3]&0x9f == 0x07 || string(b[:4]) == "\x00\x00\x00\x01" && b[4]&0x9f == 0x07 // H.264: the parameters of a picture
 }
 
 // relativeEntropy is the Shannon entropy of b against what as many random bytes

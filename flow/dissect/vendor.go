@@ -67,10 +67,11 @@ func readMatter(v *view, r *Result) state {
 		r.cannotTell("Matter: a session is being set up")
 		return yes
 	}
-	r.encrypted("Matter: a secure session")
-	if judge(b[8:]) == looksText {
+	// Bits that are kept free, a kind of session, and a tag of 16 bytes at the end.
+	if b[0]&0x08 != 0 || b[0]&3 == 3 || b[3]&0x1c != 0 || b[3]&3 > 1 || len(b) < 24 || !sealedBytes(b[8:]) {
 		return no
 	}
+	r.encrypted("Matter: a secure session")
 	return final
 }
 

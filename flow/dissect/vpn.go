@@ -110,7 +110,10 @@ func readIPsec(v *view, r *Result) state {
 			return yes
 		}
 	}
-	if len(b) < 28 || b[17]>>4 != 1 && b[17]>>4 != 2 || int(binary.BigEndian.Uint32(b[24:])) < 28 || binary.BigEndian.Uint64(b) == 0 {
+	if len(b) < 28 || b[17]>>4 != 1 && b[17]>>4 != 2 || binary.BigEndian.Uint64(b) == 0 {
+		return no
+	}
+	if n := binary.BigEndian.Uint32(b[24:]); n < 28 || n > 1<<16 || b[19]&0xc0 != 0 || b[18] > 44 && b[18] < 240 { // length, flags, kind of exchange
 		return no
 	}
 	r.encrypted("IPsec key exchange seen")
