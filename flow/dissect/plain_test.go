@@ -309,7 +309,9 @@ func TestWithinWebSocket(t *testing.T) {
 // What stands on a well-known port without the form of its protocol is neither harmless
 // nor encrypted.
 func TestPortsAreNoForm(t *testing.T) {
-	matter := func(flags, security string) string { return flags + "\x01\x02" + security + "\x00\x00\x00\x09" + noise(64) }
+	matter := func(flags, security string) string {
+		return flags + "\x01\x02" + security + "\x00\x00\x00\x09" + noise(64)
+	}
 	ike := "initspi!respspi!\x21\x20\x22\x08\x00\x00\x00\x00\x00\x00\x00\x1c"
 	for name, tc := range map[string]struct {
 		port uint16
