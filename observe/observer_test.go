@@ -467,6 +467,7 @@ func TestBlocking(t *testing.T) {
 				o.Learn("tv", "more.ads.example", tvWeb.DstAddr(), time.Minute) // no reason to
 				o.Learn("tv", "video.example", tvWeb.DstAddr(), time.Minute)
 				o.Learn("tv", "video.example", tvWeb.DstAddr(), time.Minute)
+				time.Sleep(time.Minute) // a name wakes nobody
 			},
 			[]Cut{
 				{Device: "tv", MAC: macTV, Addr: tvWeb.DstAddr(), Tuple: tvWeb, For: time.Hour},
