@@ -338,3 +338,27 @@ func TestPortsAreNoForm(t *testing.T) {
 		}
 	}
 }
+
+// A hello or a request that comes in small segments is read to its end; what only drips
+// is given up.
+func TestSmallSegments(t *testing.T) {
+	hello := string(goHello(t, clientConfig()))
+	for name, tc := range map[string]struct {
+		says string
+		size int
+		want string
+	}{
+		"tls":                 {hello, 60, site},
+		"tls, far too small":  {hello, 3, ""},
+		"http":                {"GET /a HTTP/1.1\r\nUser-Agent: test\r\nHost: www.example\r\n\r\n", 2, "www.example"},
+		"http, far too small": {"GET /" + strings.Repeat("a", 200) + " HTTP/1.1\r\nHost: www.example\r\n\r\n", 1, ""},
+	} {
+		var lines []string
+		for says := tc.says; says != ""; says = says[min(tc.size, len(says)):] {
+			lines = append(lines, "> "+says[:min(tc.size, len(says))])
+		}
+		if r := talk(flow.TCP, 443, lines...); r.ServerName != tc.want {
+			t.Errorf("%s: %q, want %q", name, r.ServerName, tc.want)
+		}
+	}
+}

@@ -23,7 +23,7 @@ func (v *view) port(p uint16) bool { return v.c.port(p) }
 type recogniser struct {
 	app   string
 	read  func(v *view, r *Result) state
-	typed bool // over TCP a person types, or the point comes after many commands: worth more packets than others
+	typed bool // over TCP the point may come late, where a person types or many commands go to and fro: worth more packets
 }
 
 // readable, encrypted and cannotTell fill in a judgement.
@@ -60,7 +60,7 @@ var tcpRecognisers = [...]recogniser{
 	{app: "ssh", read: readSSH},
 	{app: "rtsp", read: readRTSP},
 	{app: "sip", read: readSIP},
-	{app: "http", read: readHTTP},
+	{app: "http", read: readHTTP, typed: true},
 	{app: "mqtt", read: readMQTT},
 	{app: "smb", read: readSMB},
 	{app: "amqp", read: readAMQP},

@@ -6,7 +6,7 @@ package dissect
 const (
 	maxStream  = 16 << 10 // bytes kept of one direction
 	maxPackets = 8        // packets with payload looked at in one direction
-	maxTyped   = 64       // likewise, where a person types or commands go to and fro
+	maxTyped   = 64       // likewise, where a person types, commands go to and fro or a hello comes in small pieces
 	keepBuffer = 4 << 10  // a buffer no larger than this is kept over Reset
 )
 

@@ -30,6 +30,7 @@ func (c *Conversation) startTLS(up, down []byte) bool {
 		if !client {
 			c.tls.clientAt ^= 1
 		}
+		c.dir[c.tls.clientAt].typed = true // a hello cut into small segments is read to its end
 		c.followTLS()
 		return true
 	}
