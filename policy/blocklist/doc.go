@@ -16,7 +16,8 @@
 //	tracker.example CNAME .    a response policy zone
 //	# comment   ! comment      and "# comment" behind any rule, after a space
 //
-// In a list that the household uses as an allow list every rule allows. A byte
+// In a list that the household uses as an allow list every rule allows. Within one
+// list of dnsmasq or a zone what is said of the longest name holds. A byte
 // order mark, CRLF, capitals, trailing dots and Unicode names are understood.
 // What is not understood is never guessed at: the line is rejected, with the
 // reason, and counted.

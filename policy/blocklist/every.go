@@ -12,7 +12,8 @@ type Finding struct {
 	Match
 	Used bool // its list is one of the mask
 	// Cancelled says that it does nothing by itself: another rule takes it away
-	// ($badfilter, an exception from rewriting), or it only takes others away.
+	// ($badfilter, an exception from rewriting, a longer name of the same zone), or
+	// it only takes others away.
 	Cancelled bool
 }
 
