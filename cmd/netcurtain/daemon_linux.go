@@ -168,7 +168,7 @@ func (d *daemon) ready(ctx context.Context) (err error) {
 	if d.recorder, err = journal.NewRecorder(journal.Config{Registerer: d.metrics}); err != nil {
 		return err
 	}
-	d.unwritten = d.recorder.Subscribe("store", 8192)
+	d.unwritten = d.recorder.Subscribe("store", unwrittenEntries)
 	told, err := d.store.Told(ctx)
 	if err != nil {
 		return err
@@ -291,9 +291,13 @@ func (d *daemon) watch() (err error) {
 	return err
 }
 
-// longestEase is how long the observer may wait for the ledger's writer: a hundred
-// batches' time on a good day, and less than the kernel's buffers hold of a busy one.
-const longestEase = 250 * time.Millisecond
+// unwrittenEntries is how many may wait for the ledger's writer, 552 octets each with a flow.
+const unwrittenEntries = 8192
+
+// longestEase is how long the observer may wait for the ledger's writer. What the
+// kernel cannot keep for us meanwhile a dump of its table tells later; a row that is
+// dropped is gone.
+const longestEase = time.Second
 
 // rooms are those that live runs and that nobody else needs.
 type rooms struct {

@@ -19,7 +19,7 @@ type recordFlags struct {
 	jsonFlag
 	Device string `help:"Only this device: name, address or ID."`
 	Since  string `default:"24h" help:"From when on: a span back from now (1h, 24h, 7d), today, or a time in RFC 3339."`
-	Until  string `help:"Until when, likewise."`
+	Until  string `aliases:"to" help:"Until when, likewise; --to is the same."`
 	Limit  *int   `help:"At most so many; 100 for a table or JSON, else all." placeholder:"N"`
 }
 

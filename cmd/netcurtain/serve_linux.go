@@ -271,6 +271,10 @@ func (d *daemon) report(ctx context.Context) api.Health {
 		return r
 	}
 	r.Lines = append(r.Lines, missed(r.Dropped))
+	if err := d.tracker.Counts(); err != nil && d.on.Load() {
+		r.Lines = append(r.Lines, api.HealthLine{Name: "counting", Meaning: "the kernel does not count what connections carry: " + err.Error(),
+			Mend: "sysctl -w net.netfilter.nf_conntrack_acct=1; where there is no such setting, the kernel was built without it"})
+	}
 	return r
 }
 

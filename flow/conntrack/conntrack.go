@@ -81,18 +81,21 @@ func New(cfg Config) (*Table, error) {
 // Check reports whether the kernel counts bytes and keeps times. Both are set
 // per flow when it is born, so flows older than the setting stay without.
 func (t *Table) Check() error {
-	var off []error
-	for _, name := range []string{"nf_conntrack_acct", "nf_conntrack_timestamp"} {
-		path := "proc/sys/net/netfilter/" + name
-		b, err := fs.ReadFile(t.cfg.FS, path)
-		switch {
-		case err != nil:
-			off = append(off, fmt.Errorf("reading a conntrack setting: %w", err))
-		case string(bytes.TrimSpace(b)) == "0":
-			off = append(off, fmt.Errorf("net.netfilter.%s is 0: set it to 1, or flows have no bytes or times", name))
-		}
+	return errors.Join(t.Counts(), t.on("nf_conntrack_timestamp", "times"))
+}
+
+// Counts reports whether the kernel counts bytes.
+func (t *Table) Counts() error { return t.on("nf_conntrack_acct", "bytes") }
+
+func (t *Table) on(setting, what string) error {
+	b, err := fs.ReadFile(t.cfg.FS, "proc/sys/net/netfilter/"+setting)
+	switch {
+	case err != nil:
+		return fmt.Errorf("reading a conntrack setting: %w", err)
+	case string(bytes.TrimSpace(b)) == "0":
+		return fmt.Errorf("net.netfilter.%s is 0: set it to 1, or flows have no %s", setting, what)
 	}
-	return errors.Join(off...)
+	return nil
 }
 
 // Run calls fn for each connection that begins or ends, until ctx ends. Events
