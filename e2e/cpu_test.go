@@ -36,7 +36,9 @@ func TestCPU(t *testing.T) {
 	if os.Getenv("NETCURTAIN_BENCH") == "" {
 		t.Skip("a bench, for make bench")
 	}
-	runStories(t, "testdata/bench/cpu")
+	for _, name := range []string{"observing", "cpu"} { // one after the other
+		t.Run(name, func(t *testing.T) { runStories(t, "testdata/bench/"+name) })
+	}
 }
 
 const (
@@ -64,8 +66,8 @@ func (s *story) cpu(ts *testscript.TestScript, _ []string) error {
 	if err != nil {
 		return err
 	}
-	tv, toy := s.devices["tv"], s.devices["toy"]
-	maker, bear := tv.Addr("www.maker.example"), toy.Addr("api.talkbear.example")
+	tv, toy := s.devices["tv"], s.devices["toy"] // without a toy nobody is guarded
+	maker := tv.Addr("www.maker.example")
 	const cable = "192.0.2.1"
 	bare := labtest.House(s.t, netlab.Plan{
 		Devices: []netlab.DevicePlan{{Name: "tv", Number: 10}}, Internet: []netip.Addr{maker},
@@ -93,8 +95,13 @@ func (s *story) cpu(ts *testscript.TestScript, _ []string) error {
 		{name: "a cable, no router", host: bare.Devices["tv"], to: netip.AddrPortFrom(netip.MustParseAddr(cable), 80), openTo: askHTTP},
 		{name: "plain routing", limit: "1.00", host: bare.Devices["tv"], to: netip.AddrPortFrom(maker, 80), openTo: askHTTP},
 		{name: "observed", limit: "1.25", host: tv.Host, to: netip.AddrPortFrom(maker, 80), openTo: askHTTP},
-		{name: "TLS guarded, spliced", limit: "2.90", host: toy.Host, to: netip.AddrPortFrom(bear, 443), openTo: askTLS(hello)},
-		{name: "HTTP guarded, proxied", limit: "-", host: toy.Host, to: netip.AddrPortFrom(bear, 80), openTo: askHTTP},
+	}
+	if toy != nil {
+		bear := toy.Addr("api.talkbear.example")
+		ways[2].name = "observed, beside guarded"
+		ways = append(ways,
+			&way{name: "TLS guarded, spliced", limit: "2.90", host: toy.Host, to: netip.AddrPortFrom(bear, 443), openTo: askTLS(hello)},
+			&way{name: "HTTP guarded, proxied", limit: "-", host: toy.Host, to: netip.AddrPortFrom(bear, 80), openTo: askHTTP})
 	}
 	pids := append(kernelThreads(), s.daemon.Process.Pid)
 	idle, err := spent(pids, func() error { time.Sleep(8 * time.Second); return nil })

@@ -15,8 +15,8 @@
 //	handover         prerouting, mangle        TCP 80, 443 and further ports of guarded devices by TPROXY, new connections only;
 //	                                           without tproxy at raw, and chain handover_redirect (nat, dstnat-1) translates
 //	forward          forward, filter-1         refuses blocked addresses; QUIC, DoT, DoQ and known DoH addresses of guarded devices; copies first packets
-//	listeners        input, filter-1           refuses whoever knocks on our ports directly, but the LAN at the explicit proxy
-//	port_maps        input, filter-1           copies what may ask the router to open a port: UDP 5351, TCP from 1024 on
+//	listeners        input, filter-1           refuses whoever knocks on our ports directly, but the LAN at the explicit proxy;
+//	                                           copies what may ask the router to open a port: UDP 5351, TCP from 1024 on
 //
 // Table inet netcurtain_cut refuses devices without internet everything that is
 // routed out of the house. It is also in a file that the system loads at boot;
@@ -37,6 +37,7 @@
 //	lan                          Set         interfaces of the house
 //	web                          Set         TCP ports that go to the proxy
 //	unfiltered, guarded, cut     Set         devices by MAC
+//	proxied                      Set         who is guarded, or was since we started
 //	exempt4, exempt6             Set         resolvers of the house's own: never redirected
 //	doors4, doors6               Set         public resolvers: refused to guarded devices on port 443
 //	ports                        Set         our listeners

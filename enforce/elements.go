@@ -28,7 +28,7 @@ const (
 )
 
 // followed are the sets whose elements follow Desired: those of members.keys, and our ports.
-var followed = [...]string{"lan", "web", "unfiltered", "guarded", "cut", "exempt4", "exempt6", "doors4", "doors6", "ports"}
+var followed = [...]string{"lan", "web", "unfiltered", "guarded", "proxied", "cut", "exempt4", "exempt6", "doors4", "doors6", "ports"}
 
 // AliveFor is how long a service is taken for alive after it last proved it.
 const AliveFor = 5 * time.Second
@@ -371,6 +371,7 @@ func (m members) keys() map[string][][]byte {
 		"web":        keys(m.web, portKey),
 		"unfiltered": keys(m.unfiltered, macKey),
 		"guarded":    keys(m.guarded, macKey),
+		"proxied":    keys(m.proxied, macKey),
 		"cut":        keys(m.cut, macKey),
 		"exempt4":    keys(m.exempt4, netip.Addr.AsSlice),
 		"exempt6":    keys(m.exempt6, netip.Addr.AsSlice),

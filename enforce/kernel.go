@@ -131,6 +131,9 @@ func (k *Kernel) Set(ctx context.Context, d Desired) (err error) {
 	now := *k.feat
 	now.wayOut = out
 	next := applied{}
+	if k.set != nil {
+		now.proxied = k.set.members.proxied
+	}
 	next.skeleton, next.members = d.split(now)
 	// The cut first: it may not wait for anything that can fail.
 	if err := k.setCut(ctx, next.members); err != nil {
@@ -143,6 +146,18 @@ func (k *Kernel) Set(ctx context.Context, d Desired) (err error) {
 		k.wayOut = out
 	}
 	next.skeleton.Asks, next.skeleton.Asked = k.asks, k.asked
+	// Before the first connection is handed over, and not at all while there can be none:
+	// with any rule of its own the kernel looks up each packet's routes twice as long.
+	if k.set != nil && k.set.skeleton.Marks != d.Marks {
+		if err := removeRoute(k.set.skeleton.Marks.Table); err != nil {
+			return err
+		}
+	}
+	if len(next.members.proxied) > 0 {
+		if err := setRoute(d.Marks); err != nil {
+			return err
+		}
+	}
 	if err := k.setMain(ctx, &next); err != nil {
 		return err
 	}
@@ -151,17 +166,6 @@ func (k *Kernel) Set(ctx context.Context, d Desired) (err error) {
 	k.handed.Store(&d.Handed)
 	if look || before.skeleton != next.skeleton || !slices.Equal(before.members.unfiltered, next.members.unfiltered) {
 		if err := k.besideOthers(ctx, next.skeleton, next.members); err != nil {
-			return err
-		}
-	}
-	if err := setRoute(d.Marks); err != nil {
-		return err
-	}
-	if before != nil && before.skeleton.Marks != d.Marks {
-		if err := removeRoute(before.skeleton.Marks.Table); err != nil {
-			return err
-		}
-		if err := setRoute(d.Marks); err != nil {
 			return err
 		}
 	}

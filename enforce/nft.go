@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"os/exec"
 	"strings"
+
+	"github.com/netcurtain/netcurtain/devices"
 )
 
 // nft is the path of the nft program.
@@ -91,7 +93,8 @@ func explain(ctx context.Context, err error, said string) error {
 // what else of the machine the rules depend on.
 type features struct {
 	zones, tproxy, redirect bool
-	wayOut                  []string // interfaces of default routes
+	wayOut                  []string      // interfaces of default routes
+	proxied                 []devices.MAC // as in members, before
 }
 
 // probe finds out which features the kernel has. It changes nothing.

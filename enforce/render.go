@@ -37,6 +37,7 @@ type members struct {
 	lan                      []string
 	web                      []uint16 // what is handed to the proxy
 	unfiltered, guarded, cut []devices.MAC
+	proxied                  []devices.MAC // guarded now, or since we started
 	exempt4, exempt6         []netip.Addr
 	doors4, doors6           []netip.Addr
 }
@@ -49,6 +50,7 @@ func (d Desired) split(f features) (skeleton, members) {
 		guarded:    sorted(d.Guarded, compareMAC),
 		cut:        sorted(d.Cut, compareMAC),
 	}
+	m.proxied = sorted(slices.Concat(f.proxied, m.guarded), compareMAC)
 	var inside []string
 	for _, name := range m.lan {
 		if !slices.Contains(f.wayOut, name) {
@@ -110,6 +112,7 @@ type page struct {
 	Fresh                                 bool
 	Followed                              []string
 	LAN, Web, Unfiltered, Guarded, Cut    []string
+	Proxied                               []string
 	Exempt4, Exempt6, Doors4, Doors6, Was []string
 	Zone                                  uint16
 }
@@ -127,7 +130,7 @@ func renderMain(s skeleton, m members, was map[string]uint32, fresh bool) (strin
 	p := page{
 		skeleton: s, Fresh: fresh, Followed: followed[:], Zone: zone,
 		LAN: quoted(m.lan), Web: texts(m.web), Unfiltered: texts(m.unfiltered), Guarded: texts(m.guarded), Cut: texts(m.cut),
-		Exempt4: texts(m.exempt4), Exempt6: texts(m.exempt6), Doors4: texts(m.doors4), Doors6: texts(m.doors6),
+		Proxied: texts(m.proxied), Exempt4: texts(m.exempt4), Exempt6: texts(m.exempt6), Doors4: texts(m.doors4), Doors6: texts(m.doors6),
 	}
 	for k, v := range was {
 		p.Was = append(p.Was, fmt.Sprintf("%q : %#x", k, v))
