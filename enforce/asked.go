@@ -77,7 +77,7 @@ func (w *writer) does(s step) string {
 	switch {
 	case s.aboutSet(): // Forwards asks
 		return ""
-	case s.do == accept && s.vague, s.do == call && s.vague && !w.f.mayRefuse(to):
+	case s.do == accept && s.vague, s.do == call && to != nil && (len(to.steps) == 0 || s.vague && !w.f.mayRefuse(to)):
 		return ""
 	case s.do == accept:
 		return "goto " + w.next

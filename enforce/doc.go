@@ -53,7 +53,8 @@
 // # Marks
 //
 // Both are single bits, used with themselves as mask. Deliver (0x01000000) is set
-// by TPROXY; rule 743 sends it to table 4743, where everything is local. Ours
+// by TPROXY; rule 743 sends it to table 4743, where everything is local. Both stand
+// once a device was guarded: a rule of its own makes every packet's way dearer. Ours
 // (0x02000000) is on every socket that the daemon opens; what carries it is never
 // taken, handed over or copied.
 //

@@ -238,3 +238,40 @@ func TestFirewallsAreAsked(t *testing.T) {
 		return nil
 	})
 }
+
+// TestFirewalldIsAsked: the rules of a real firewalld, whose zones and policies lie
+// several jumps deep: the zone home may go out but for one address, guest may not.
+func TestFirewalldIsAsked(t *testing.T) {
+	t.Parallel()
+	l, guest := withGuests(t)
+	path, err := filepath.Abs("testdata/firewalls/firewalld.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.sh("nft delete table inet fw4; nft -f " + path)
+	d := guestsWanted()
+	d.Guarded = append(d.Guarded, tvMAC)
+	l.set(d)
+	l.alive(ServiceDNS, ServiceHTTP, ServiceTLS)
+	for _, a := range sites {
+		l.expect("home", l.toy, "tcp", a, 80, "http")
+		l.expect("home", l.toy, "tcp", a, 443, "tls")
+		l.in(func() error {
+			if l.k.Forwards(t.Context(), []devices.MAC{guestMAC}, guest.Addr4, netip.AddrPortFrom(a, 443), false) {
+				t.Errorf("a guest may go to %s", a)
+			}
+			return nil
+		})
+	}
+	l.expect("the rich rule", l.tv, "tcp", site4, 443, "refused")
+	l.expect("the rich rule is about IPv4", l.tv, "tcp", site6, 443, "tls")
+	for _, a := range sites {
+		if got := l.ask(guest, "tcp", a, 443, patient); strings.HasPrefix(got, "tls") || strings.HasPrefix(got, "site") {
+			t.Errorf("a guest reaches %s: %s", a, got)
+		}
+	}
+	l.expect("home", l.toy, "udp", google4, 53, "ours")
+	if got := l.k.Barred(); len(got) != 1 || got[0] != netlab.GuestInterface {
+		t.Errorf("barred: %v", got)
+	}
+}

@@ -22,8 +22,8 @@ import (
 // a guest zone may refuse that: our own chains cannot accept what another table
 // refuses. So that table gets rules of ours: passages. They name the LAN
 // interfaces, thus open nothing to the internet. What is handed over is let in
-// first, for rules about the router's own ports 80 and 443 do not mean it;
-// look-ups are let in last, in place of the zone's refusal, after whatever the
+// first, for rules about the router's own ports 80 and 443 do not mean it, nor do
+// those that look for the way back of a packet by its mark; look-ups are let in last, in place of the zone's refusal, after whatever the
 // household wrote about port 53 itself, and so is the explicit proxy's port. A zone
 // that the firewall bars from the internet gets none of them. They are put in again when that firewall
 // was loaded anew, and Release takes them out.
@@ -90,7 +90,7 @@ func (p *passages) in(c chain, hook string, s skeleton) {
 	name := c.id(c.name)
 	at.Chain = name
 	var add passages
-	if base && hook == "input" && s.Handover != "" {
+	if s.Handover != "" && (base && hook == "input" || c.hook == "prerouting" && slices.ContainsFunc(c.rules, reversePath)) {
 		add.HandedOver = []string{name}
 	}
 	if refuses && s.InterceptDNS && hook == "input" {
@@ -124,6 +124,10 @@ func (p *passages) in(c chain, hook string, s skeleton) {
 	p.ExplicitIn = append(p.ExplicitIn, add.ExplicitIn...)
 }
 
+// reversePath tells a rule that asks where the answer would go by the packet's mark,
+// as firewalld does for IPv6: with ours it would go to the router itself.
+func reversePath(r rule) bool { return strings.Contains(r.text, "fib saddr . mark") }
+
 var (
 	refusing      = regexp.MustCompile(`\b(drop|reject|(jump|goto) \S*(drop|reject|deny|refuse|block))`)
 	unconditional = regexp.MustCompile(`^(meta (l4proto|nfproto) \S+ |ip6? (protocol|nexthdr) \S+ )?(counter( packets \d+ bytes \d+)?|log( (prefix|group|level|flags) ("[^"]*"|\S+))*|limit rate \S+( burst \d+ packets)?|\s)*(drop|reject\b|jump|goto)\b`)
@@ -146,25 +150,40 @@ func refusal(c chain) (at place, refuses bool) {
 }
 
 // hooks tells at which hook packets of these interfaces pass each chain: a base
-// chain at its own, and at the same one the chain to which it jumps for them.
+// chain at its own, and at the same one those to which it leads for them whatever
+// else they are, as far as maxJumps. What leads to a refusal is one, and no way on.
 func (r ruleset) hooks(lan []string) map[string]string {
-	at := map[string]string{}
+	byID := map[string]chain{}
 	for _, c := range r.chains {
-		if c.kind != "filter" || c.hook != "input" && c.hook != "output" {
-			continue
+		byID[c.id(c.name)] = c
+	}
+	at := map[string]string{}
+	var follow func(c chain, hook string, depth int)
+	follow = func(c chain, hook string, depth int) {
+		if _, told := at[c.id(c.name)]; told || depth > maxJumps {
+			return
 		}
-		at[c.id(c.name)] = c.hook
+		at[c.id(c.name)] = hook
 		for _, rule := range c.rules {
-			m := byInterface.FindStringSubmatch(rule.text)
-			if m != nil && slices.ContainsFunc(listed(m[1]), func(pattern string) bool { return matchesAny(pattern, lan) }) {
-				at[c.id(m[3])] = c.hook
+			m := leadsOn.FindStringSubmatch(rule.text)
+			if m == nil || refusing.MatchString(m[0]) || m[1] != "" &&
+				!slices.ContainsFunc(listed(m[1]), func(pattern string) bool { return matchesAny(pattern, lan) }) {
+				continue
 			}
+			if to, there := byID[c.id(m[3])]; there {
+				follow(to, hook, depth+1)
+			}
+		}
+	}
+	for _, c := range r.chains {
+		if c.kind == "filter" && (c.hook == "input" || c.hook == "output") {
+			follow(c, c.hook, 0)
 		}
 	}
 	return at
 }
 
-var byInterface = regexp.MustCompile(`^[io]ifname ("[^"]*"|\{[^}]*\}) .*?(jump|goto) (\S+)`)
+var leadsOn = regexp.MustCompile(`^(?:[io]ifname ("[^"]*"|\{[^}]*\}) )?(?:counter (?:packets \d+ bytes \d+ )?)?(jump|goto) (\S+)`)
 
 // id names a chain of c's table.
 func (c chain) id(name string) string { return c.family + " " + c.table + " " + name }
