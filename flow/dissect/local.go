@@ -109,7 +109,7 @@ func readSSDP(v *view, r *Result) state {
 	switch {
 	case bytes.HasPrefix(b, []byte("M-SEARCH * HTTP/1.")), bytes.HasPrefix(b, []byte("NOTIFY * HTTP/1.")):
 	case v.port(1900) && bytes.HasPrefix(b, []byte("HTTP/1.")):
-	case bytes.HasPrefix(b, []byte("HTTP/1.1 200")) && containsFold(b, "\nST:"):
+	case bytes.HasPrefix(b, []byte("HTTP/1.1 200")) && (containsFold(b, "\nST:") || v.missing > 0):
 	default:
 		return no
 	}

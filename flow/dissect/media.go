@@ -196,6 +196,29 @@ func readRTMP(v *view, r *Result) state {
 	return final
 }
 
+// readMPEG knows a transport stream, as television over the network is sent (ISO/IEC
+// 13818-1 §2.4.3): packets of 188 bytes, each of which begins with 0x47.
+func readMPEG(v *view, r *Result) state {
+	const size, sync, scrambled = 188, 0x47, 0xc0
+	b := v.up
+	if len(b) == 0 {
+		b = v.down
+	}
+	if len(b) < 2*size || len(b)%size != 0 && v.c.proto == flow.UDP {
+		return no
+	}
+	r.readable("MPEG-TS: sound or picture in clear")
+	for ; len(b) >= size; b = b[size:] {
+		if b[0] != sync {
+			return no
+		}
+		if b[3]&scrambled != 0 {
+			r.cannotTell("MPEG-TS: sound or picture, at least in part scrambled")
+		}
+	}
+	return final
+}
+
 // readBitTorrent knows BitTorrent's handshake and its DHT.
 func readBitTorrent(v *view, r *Result) state {
 	dht := bytes.HasPrefix(v.up, []byte("d1:")) && (bytes.Contains(v.up, []byte(":id20:")) || bytes.Contains(v.up, []byte("1:y1:"))) ||

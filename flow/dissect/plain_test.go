@@ -43,6 +43,12 @@ func TestWhatSoftwareSays(t *testing.T) {
 		{"esphome", flow.TCP, 6053, []string{"> \x00\x13\x01\x0a\x0daioesphomeapi"}, "esphome readable"},
 		{"esphome with noise", flow.TCP, 6053, []string{"> \x01\x00\x00\x01\x00\x31\x00" + noise(48)}, "esphome encrypted"},
 
+		{"television", flow.UDP, 1234, []string{"> " + strings.Repeat("\x47\x40\x11\x10"+strings.Repeat("\xff", 184), 7)}, "mpegts readable"},
+		{"television, scrambled", flow.UDP, 1234, []string{"> " + strings.Repeat("\x47\x40\x11\x90"+noise(184), 7)}, "mpegts cannot-tell"},
+		{"one packet is not enough", flow.UDP, 1234, []string{"> \x47\x40\x11\x10" + noise(184)}, "unknown cannot-tell"},
+		{"irc, the user first", flow.TCP, 7000, []string{"> USER bob 0 * :Bob\r\nNICK bob\r\n"}, "irc readable"},
+		{"a session of netbios", flow.TCP, 139, []string{"> \x81\x00\x00\x44" + strings.Repeat(" ", 68), "< \x83\x00\x00\x01\x82"}, "netbios readable"},
+		{"smb within one", flow.TCP, 139, []string{"> \x81\x00\x00\x44" + strings.Repeat(" ", 68), "< \x82\x00\x00\x00", "> \x00\x00\x00\x20\xffSMB" + strings.Repeat("\x00", 28)}, "smb readable"},
 		{"mysql refuses", flow.TCP, 3306, []string{"< \x19\x00\x00\x00\xff\x6a\x04Host is not allowed he"}, "mysql readable"},
 		{"redis answers", flow.TCP, 6379, []string{"< +OK\r\n"}, "redis readable"},
 		{"redis in a line", flow.TCP, 6379, []string{"> AUTH foobared\r\n"}, "redis readable redis-password default"},

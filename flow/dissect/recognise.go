@@ -91,6 +91,7 @@ var tcpRecognisers = [...]recogniser{
 	{app: "kerberos", read: readKerberos},
 	{app: "syslog", read: readSyslog},
 	{app: "plain", read: readPlain},
+	{app: "mpegts", read: readMPEG},
 	{app: "sunrpc", read: readRPC},
 	{app: "pptp", read: readTunnel},
 	{app: "esphome", read: readESPHome},
@@ -133,6 +134,7 @@ var udpRecognisers = [...]recogniser{
 	{app: "l2tp", read: readTunnel},
 	{app: "sunrpc", read: readRPC},
 	{app: "plain", read: readPlain},
+	{app: "mpegts", read: readMPEG},
 	{app: "matter", read: readMatter},
 	{app: "weave", read: readWeave},
 }

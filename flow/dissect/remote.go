@@ -136,9 +136,13 @@ func readSMB(v *view, r *Result) state {
 		for len(b) >= 4 && (v.port(139) && b[0] >= 0x81 && b[0] <= 0x85) { // NetBIOS session service
 			n := int(binary.BigEndian.Uint16(b[2:]))
 			b = b[min(4+n, len(b)):]
-			best = max(best, maybe)
+			if best == no { // SMB may follow
+				r.App, best = "netbios", yes
+				r.readable("NetBIOS: names two neighbours who want to talk, in clear")
+			}
 		}
-		for len(b) >= 20 && b[0] == 0 {
+		for len(b) >= 20 && b[0] == 0 && string(b[5:8]) == "SMB" {
+			r.App = "smb"
 			switch string(b[4:8]) {
 			case "\xffSMB":
 				r.readable("SMB version 1: files in clear")
@@ -233,7 +237,7 @@ func readIRC(v *view, r *Result) state {
 	answered := bytes.HasPrefix(v.down, []byte(":")) && (bytes.Contains(v.down, []byte(" NOTICE ")) || bytes.Contains(v.down, []byte(" 001 ")) || bytes.Contains(v.down, []byte(" PRIVMSG ")))
 	irc := v.port(6667) || v.port(6666) || v.port(6668) || v.port(6669)
 	switch {
-	case answered, word(v.up, "NICK"), words(v.up, "CAP LS", "CAP REQ"), irc && (spoke || words(v.up, "PRIVMSG", "PING", "PONG", "JOIN")):
+	case answered, word(v.up, "NICK"), words(v.up, "USER", "PASS") && bytes.Contains(v.up, []byte("\nNICK ")), words(v.up, "CAP LS", "CAP REQ"), irc && (spoke || words(v.up, "PRIVMSG", "PING", "PONG", "JOIN")):
 	case bytes.HasPrefix(v.down, []byte("NOTICE AUTH")), irc && word(v.down, "PING"):
 	default:
 		return no
