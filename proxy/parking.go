@@ -27,10 +27,10 @@ func (p *parking) wait(c *net.TCPConn, ticket *atomic.Uint64, then func()) error
 	p.mu.Lock()
 	p.last++
 	t := p.last
-	ticket.Store(t) // first: then may run and wait again before we return
+	first := ticket.Swap(t) == 0 // now: then may run and wait again before we return
 	p.waiting[t] = then
 	p.mu.Unlock()
-	err := p.watch(c, t, p.wake)
+	err := p.watch(c, t, first, p.wake)
 	if err != nil && p.forget(t) {
 		return err
 	}

@@ -51,9 +51,9 @@ func (w watcher) run(ctx context.Context, wake func(ticket uint64)) error {
 	}
 }
 
-// watch has c's next event wake a ticket. A socket that is closed is forgotten by
-// the kernel itself.
-func (w watcher) watch(c *net.TCPConn, ticket uint64, _ func(uint64)) error {
+// watch has c's next event wake a ticket; first says that it was most likely never
+// watched before. A socket that is closed is forgotten by the kernel itself.
+func (w watcher) watch(c *net.TCPConn, ticket uint64, first bool, _ func(uint64)) error {
 	socket, err := c.SyscallConn()
 	if err != nil {
 		return err
@@ -66,9 +66,13 @@ func (w watcher) watch(c *net.TCPConn, ticket uint64, _ func(uint64)) error {
 	var failed, closed error
 	err = socket.Control(func(fd uintptr) {
 		closed = epoll.Control(func(ep uintptr) {
-			failed = unix.EpollCtl(int(ep), unix.EPOLL_CTL_MOD, int(fd), &e)
-			if errors.Is(failed, unix.ENOENT) { // the first time
-				failed = unix.EpollCtl(int(ep), unix.EPOLL_CTL_ADD, int(fd), &e)
+			likely, otherwise, mistaken := unix.EPOLL_CTL_MOD, unix.EPOLL_CTL_ADD, unix.ENOENT
+			if first {
+				likely, otherwise, mistaken = otherwise, likely, unix.EEXIST
+			}
+			failed = unix.EpollCtl(int(ep), likely, int(fd), &e)
+			if errors.Is(failed, mistaken) {
+				failed = unix.EpollCtl(int(ep), otherwise, int(fd), &e)
 			}
 		})
 	})

@@ -14,7 +14,7 @@ func newWatcher() (watcher, error) { return watcher{}, nil }
 
 func (watcher) run(ctx context.Context, _ func(uint64)) error { <-ctx.Done(); return nil }
 
-func (watcher) watch(c *net.TCPConn, ticket uint64, wake func(uint64)) error {
+func (watcher) watch(c *net.TCPConn, ticket uint64, _ bool, wake func(uint64)) error {
 	raw, err := c.SyscallConn()
 	if err != nil {
 		return err

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/elazarl/goproxy"
@@ -185,7 +186,8 @@ func New(cfg Config) (*Proxy, error) {
 		cfg.House = func(netip.Addr) bool { return false }
 	}
 	if cfg.Dial == nil {
-		d := &net.Dialer{Timeout: 10 * time.Second, Control: markSocket(cfg.MarkOurs)}
+		// No keep-alive of ours: the device's own silence would not have been broken, either.
+		d := &net.Dialer{Timeout: 10 * time.Second, KeepAlive: -1, Control: markSocket(cfg.MarkOurs)}
 		d.SetMultipathTCP(false)
 		cfg.Dial = d.DialContext
 	}
@@ -231,9 +233,7 @@ func (p *Proxy) Run(ctx context.Context) error {
 		}
 	}()
 	for _, ep := range p.endpoints() {
-		lc := net.ListenConfig{Control: transparentSocket(p.cfg.Transparent)}
-		lc.SetMultipathTCP(false)
-		l, err := lc.Listen(ctx, family(ep.Addr()), ep.String())
+		l, err := listenAt(ctx, ep, transparentSocket(p.cfg.Transparent))
 		if err != nil {
 			return fmt.Errorf("listening for handed-over connections: %w", err)
 		}
@@ -241,9 +241,7 @@ func (p *Proxy) Run(ctx context.Context) error {
 	}
 	if p.cfg.ExplicitPort != 0 {
 		for _, a := range p.cfg.Listen {
-			var lc net.ListenConfig
-			lc.SetMultipathTCP(false)
-			l, err := lc.Listen(ctx, family(a), netip.AddrPortFrom(a, p.cfg.ExplicitPort).String())
+			l, err := listenAt(ctx, netip.AddrPortFrom(a, p.cfg.ExplicitPort), nil)
 			if err != nil {
 				return fmt.Errorf("listening for devices that use a proxy: %w", err)
 			}
@@ -285,6 +283,22 @@ func (p *Proxy) Run(ctx context.Context) error {
 	p.live.Range(func(c, _ any) bool { c.(*conn).abort(); return true })
 	p.conns.Wait()
 	return err
+}
+
+// listenAt opens a listener whose connections ask a silent device every ten minutes whether
+// it is still there. Go would ask every 15 s: a device on batteries would never sleep, for
+// a connection that would have been silent without us.
+func listenAt(ctx context.Context, at netip.AddrPort, before control) (net.Listener, error) {
+	lc := net.ListenConfig{KeepAlive: -1, Control: func(network, address string, c syscall.RawConn) error {
+		if before != nil {
+			if err := before(network, address, c); err != nil {
+				return err
+			}
+		}
+		return askSeldom(network, address, c)
+	}}
+	lc.SetMultipathTCP(false)
+	return lc.Listen(ctx, family(at.Addr()), at.String())
 }
 
 func family(a netip.Addr) string {

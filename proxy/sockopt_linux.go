@@ -37,6 +37,19 @@ func transparentSocket(on bool) control {
 	})
 }
 
+// askSeldom has the connections of a listener, which inherit it, ask after ten minutes of
+// silence, and give up after three more without an answer (tcp(7)).
+func askSeldom(_, _ string, c syscall.RawConn) (err error) {
+	closed := c.Control(func(fd uintptr) {
+		err = errors.Join(
+			unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1),
+			unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, 600),
+			unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, 60),
+			unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_KEEPCNT, 3))
+	})
+	return errors.Join(closed, err)
+}
+
 // original asks the kernel where a connection went before its destination was
 // translated to ours (SO_ORIGINAL_DST, IP6T_SO_ORIGINAL_DST). It fails for one that
 // was not.

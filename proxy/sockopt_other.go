@@ -23,6 +23,8 @@ func transparentSocket(on bool) control {
 	}
 }
 
+func askSeldom(string, string, syscall.RawConn) error { return nil }
+
 // original fails: only Linux translates destinations this way.
 func original(*net.TCPConn) (netip.AddrPort, error) {
 	return netip.AddrPort{}, errors.New("the original destination is known on Linux only")
