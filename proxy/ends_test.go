@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -278,29 +279,38 @@ func TestWhatIsRefusedNowEndsAtOnce(t *testing.T) {
 		"the device is cut":   func(h *holding) { h.mode.Store(devices.ModeLocal) },
 		"the name is blocked": func(h *holding) { h.block("m.example") },
 	}
+	var all sync.WaitGroup // they mostly wait: not only as many at a time as there are processors
+	defer all.Wait()
 	for name, run := range running {
 		for why, change := range reasons {
-			t.Run(name+"/"+why, func(t *testing.T) {
-				t.Parallel()
-				h := newHolding(t)
-				c := run(t, h)
-				h.Reconsider() // of something else
-				if n := h.open.Load(); n == 0 {
-					t.Fatal("it ended for nothing")
-				}
-				change(h)
-				h.Reconsider()
-				c.SetReadDeadline(time.Now().Add(20 * time.Second))
-				if _, err := io.Copy(io.Discard, c); isTimeout(err) {
-					t.Error("the device's side goes on")
-				}
-				deadline := time.Now().Add(20 * time.Second)
-				for h.open.Load() > 0 || len(h.slots) > 0 {
-					if time.Now().After(deadline) {
-						t.Fatalf("the origin holds %d connections, we %d", h.open.Load(), len(h.slots))
+			all.Go(func() {
+				t.Run(name+"/"+why, func(t *testing.T) {
+					h := newHolding(t)
+					c := run(t, h)
+					for deadline := time.Now().Add(20 * time.Second); h.open.Load() == 0; { // it has only just been taken up
+						if time.Now().After(deadline) {
+							t.Fatal("the origin holds no connection")
+						}
+						time.Sleep(time.Millisecond)
 					}
-					time.Sleep(time.Millisecond)
-				}
+					h.Reconsider() // of something else
+					if n := h.open.Load(); n == 0 {
+						t.Fatal("it ended for nothing")
+					}
+					change(h)
+					h.Reconsider()
+					c.SetReadDeadline(time.Now().Add(20 * time.Second))
+					if _, err := io.Copy(io.Discard, c); isTimeout(err) {
+						t.Error("the device's side goes on")
+					}
+					deadline := time.Now().Add(20 * time.Second)
+					for h.open.Load() > 0 || len(h.slots) > 0 {
+						if time.Now().After(deadline) {
+							t.Fatalf("the origin holds %d connections, we %d", h.open.Load(), len(h.slots))
+						}
+						time.Sleep(time.Millisecond)
+					}
+				})
 			})
 		}
 	}

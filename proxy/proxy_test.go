@@ -166,15 +166,22 @@ func newLab(t *testing.T, change func(*Config)) *lab {
 	return l
 }
 
+// freePort is a port that nobody has, and that the kernel gives to nobody by itself
+// meanwhile: it takes those from 32768 on.
 func freePort(t *testing.T) uint16 {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 10_000 {
+		port := uint16(10_000 + (uint32(os.Getpid())*131+lastPort.Add(1))%20_000)
+		if l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
+			l.Close()
+			return port
+		}
 	}
-	defer l.Close()
-	return addrPort(l.Addr()).Port()
+	t.Fatal("no port is free")
+	return 0
 }
+
+var lastPort atomic.Uint32
 
 // dial opens a connection that the client meant for dst.
 func (l *lab) dial(dst netip.AddrPort) *net.TCPConn {

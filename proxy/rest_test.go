@@ -107,32 +107,35 @@ func TestRequestInPiecesAfterARest(t *testing.T) {
 // told to close.
 func TestPipelinedAcrossARest(t *testing.T) {
 	const next = "GET /second HTTP/1.1\r\nHost: m.example\r\n\r\n"
+	var all sync.WaitGroup // they mostly wait: not only as many at a time as there are processors
+	defer all.Wait()
 	for held := range 6 {
 		for name, first := range map[string]string{
 			"GET":  "GET /first HTTP/1.1\r\nHost: m.example\r\n\r\n",
 			"POST": "POST /first HTTP/1.1\r\nHost: m.example\r\nContent-Length: 3\r\n\r\nabc",
 		} {
-			t.Run(fmt.Sprintf("%s, %d octets", name, held), func(t *testing.T) {
-				t.Parallel()
-				o := newRawOrigin(t, ok204)
-				l := newLab(t, nil)
-				c := l.dial(o.addr)
-				c.SetDeadline(time.Now().Add(time.Minute))
-				br := bufio.NewReader(c)
-				io.WriteString(c, first+next[:held])
-				if resp, err := http.ReadResponse(br, nil); err != nil || resp.StatusCode != 204 {
-					t.Fatalf("first: %v %v", resp, err)
-				}
-				if held < 4 {
-					l.waitForRest(2)
-				} // else the request has begun, and may take its time
-				io.WriteString(c, next[held:])
-				if resp, err := http.ReadResponse(br, nil); err != nil || resp.StatusCode != 204 {
-					t.Fatalf("second: %v %v", resp, err)
-				}
-				if want := first + next; o.text() != want {
-					t.Errorf("the origin got\n%q, want\n%q", o.text(), want)
-				}
+			all.Go(func() {
+				t.Run(fmt.Sprintf("%s, %d octets", name, held), func(t *testing.T) {
+					o := newRawOrigin(t, ok204)
+					l := newLab(t, nil)
+					c := l.dial(o.addr)
+					c.SetDeadline(time.Now().Add(time.Minute))
+					br := bufio.NewReader(c)
+					io.WriteString(c, first+next[:held])
+					if resp, err := http.ReadResponse(br, nil); err != nil || resp.StatusCode != 204 {
+						t.Fatalf("first: %v %v", resp, err)
+					}
+					if held < 4 {
+						l.waitForRest(2)
+					} // else the request has begun, and may take its time
+					io.WriteString(c, next[held:])
+					if resp, err := http.ReadResponse(br, nil); err != nil || resp.StatusCode != 204 {
+						t.Fatalf("second: %v %v", resp, err)
+					}
+					if want := first + next; o.text() != want {
+						t.Errorf("the origin got\n%q, want\n%q", o.text(), want)
+					}
+				})
 			})
 		}
 	}
