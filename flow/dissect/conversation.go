@@ -28,6 +28,7 @@ type Conversation struct {
 	dtls    *dtlsTalk // only while a handshake is being read
 	rtp     [2]rtpTrace
 	short   [2]quicTrace // while nothing is known, on QUIC's port
+	vpn     [2]byte      // how the last datagram began that may have been OpenVPN's
 	oddQUIC bool         // one of them was none of QUIC's
 	media   []Media      // announced so far
 	sizes   [2]int       // bytes of payload seen
@@ -58,7 +59,7 @@ func (c *Conversation) Reset(p flow.Proto, dst uint16) {
 	c.proto, c.ports, c.local, c.state, c.rec = p, [2]uint16{0, dst}, false, no, nil
 	c.best, c.tls, c.quic, c.sizes, c.try = Result{}, tlsTalk{}, nil, [2]int{}, Result{}
 	c.dtls, c.rtp, c.media, c.turned = nil, [2]rtpTrace{}, nil, false
-	c.short, c.oddQUIC = [2]quicTrace{}, false
+	c.short, c.vpn, c.oddQUIC = [2]quicTrace{}, [2]byte{}, false
 	c.dir[0].reset()
 	c.dir[1].reset()
 }

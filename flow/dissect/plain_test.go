@@ -334,6 +334,8 @@ func TestPortsAreNoForm(t *testing.T) {
 		"matter, bits not free":   {5540, matter("\x08", "\x00"), "unknown cannot-tell false"},
 		"matter, no such session": {5540, matter("\x00", "\x02"), "unknown cannot-tell false"},
 		"matter, not sealed":      {5540, "\x00\x01\x02\x00\x00\x00\x00\x09" + strings.Repeat("\x07", 64), "unknown cannot-tell false"},
+		"esp":                     {4500, "\x12\x34\x56\x78\x00\x00\x00\x07" + noise(160), "ipsec encrypted false"},
+		"esp without a number":    {4500, "\x12\x34\x56\x78\x7f\x00\x00\x07" + noise(160), "unknown cannot-tell false"},
 		"keys":                    {500, ike, "ipsec encrypted false"},
 		"keys of no kind":         {500, ike[:18] + "\x99" + ike[19:], "unknown cannot-tell false"},
 		"keys without an end":     {500, ike[:24] + "\x7f" + ike[25:], "unknown cannot-tell false"},

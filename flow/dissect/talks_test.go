@@ -148,7 +148,8 @@ func TestOddTalks(t *testing.T) {
 		{"ssh, its first line was lost", flow.TCP, 2222, []string{"> \x00\x00\x02\x4c\x07\x14" + noise(64)[:16] + "\x00\x00\x00\x2ecurve25519-sha256,diffie-hellman-group14-sha256"}, Result{App: "ssh", Protection: flow.Encrypted}},
 		{"amqp, the server's long first frame", flow.TCP, 5672, []string{"< \x01\x00\x00\x00\x00\x01\xf0\x00\x0a\x00\x0a\x00\x09"}, Result{App: "amqp", Protection: flow.Readable}},
 		{"postgres, only the server", flow.TCP, 5432, []string{"< R\x00\x00\x00\x0c\x00\x00\x00\x05abcd"}, Result{App: "postgres", Protection: flow.Readable}},
-		{"openvpn under way", flow.UDP, 1194, []string{"> \x48\x00\x00\x01" + noise(200)}, Result{App: "openvpn", Protection: flow.Encrypted}},
+		{"openvpn under way", flow.UDP, 1194, []string{"> \x48\x00\x00\x01" + noise(200), "> \x48\x00\x00\x01" + noise(90)}, Result{App: "openvpn", Protection: flow.Encrypted}},
+		{"one packet of openvpn, perhaps", flow.UDP, 1194, []string{"> \x48\x00\x00\x01" + noise(200), "> \x30\x00\x00\x01" + noise(90)}, Result{App: "openvpn"}},
 		{"rtmp, only the server", flow.TCP, 1935, []string{"< \x03\x00\x00\x00\x01\x00\x00\x00\x00" + noise(128)}, Result{App: "rtmp", Protection: flow.Readable}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

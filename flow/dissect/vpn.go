@@ -1,6 +1,10 @@
 package dissect
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+
+	"github.com/netcurtain/netcurtain/flow"
+)
 
 // readWireGuard knows WireGuard's four messages by type, reserved zeros and size.
 // Cloudflare's WARP writes a client's number where the zeros are; there the second
@@ -66,6 +70,11 @@ func readOpenVPN(v *view, r *Result) state {
 	}
 	op := b[0] >> 3
 	if v.port(1194) && op >= 4 && op <= 9 && op != 7 && op != 8 && sealedBytes(b[1:min(len(b), 1+16)]) {
+		before := v.c.vpn[v.dir]
+		if v.c.vpn[v.dir] = b[0]; before != b[0] && v.c.proto == flow.UDP {
+			r.cannotTell("by its port it is OpenVPN; one packet alone does not show it") // for such a byte comes by chance
+			return yes
+		}
 		r.encrypted("OpenVPN seen; its handshake was not")
 		return final
 	}
@@ -105,7 +114,7 @@ func readIPsec(v *view, r *Result) state {
 		}
 		if len(b) >= 4 && binary.BigEndian.Uint32(b) == 0 {
 			b = b[4:]
-		} else if len(b) >= 136 && judge(b[8:]) == looksRandom {
+		} else if len(b) >= 136 && b[4] == 0 && judge(b[8:]) == looksRandom { // packets are numbered from 1 on (RFC 4303 §2.2)
 			r.encrypted("IPsec ESP in UDP")
 			return yes
 		}
