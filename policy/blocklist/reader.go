@@ -148,6 +148,9 @@ func readLines(list string, src io.Reader, limits Limits, emit func(line int, te
 			return rep, fmt.Errorf("list %q: more than %d rules: %w", list, limits.Rules, ErrTooLong)
 		}
 	}
+	if parser.zone.open != nil {
+		rep.reject(rep.Lines, text, unclosed)
+	}
 	rep.Bytes = counted.n
 	if rep.Rules == 0 {
 		return rep, fmt.Errorf("list %q: %w among its %d lines", list, ErrEmpty, rep.Lines)

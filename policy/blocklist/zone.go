@@ -235,12 +235,18 @@ func (p *lineParser) goOn(line string) (reason string) {
 	words, depth := zoneWords(line)
 	z := &p.zone
 	z.open = append(z.open, words...)
-	if depth >= 0 && len(z.open) < maxRecordWords {
+	switch {
+	case len(z.open) > maxRecordWords:
+		z.open = nil
+		return unclosed
+	case depth >= 0:
 		return ""
 	}
 	words, z.open = z.open, nil
 	return p.policy(words, z.text)
 }
+
+const unclosed = "a parenthesis in front of it is not closed"
 
 // record reads a line that isRecord.
 func (p *lineParser) record(line string, blank bool) (reason string) {

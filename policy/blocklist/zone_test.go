@@ -1,6 +1,7 @@
 package blocklist
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/netcurtain/netcurtain/internal/dnsname"
@@ -92,5 +93,22 @@ func TestLongestNameOfAZoneHolds(t *testing.T) {
 	x := mustCompile(t, text("zone", "server=/x.test/#"), text("ads", "||b.x.test^"))
 	if got := outcome(x, &Question{Name: "b.x.test", Type: 1}); got != "allow" {
 		t.Error(got)
+	}
+}
+
+// A parenthesis that nobody closes takes a few lines with it, and that is told.
+func TestParenthesesThatAreNotClosed(t *testing.T) {
+	zone := "a.test CNAME .\nb.test TXT (\n" + strings.Repeat("c.test CNAME .\n", 40) + "d.test CNAME .\ne.test TXT (\n"
+	x, reports, err := Compile(text("zone", zone))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r := reports[0]; r.Rejected != 2 || r.Rejects[0].Reason != unclosed || r.Rejects[0].Line > 30 || r.Rejects[1].Reason != unclosed {
+		t.Errorf("%+v", r)
+	}
+	for name, want := range map[dnsname.Name]string{"a.test": "block", "b.test": "none", "c.test": "block", "d.test": "block", "e.test": "none"} {
+		if got := outcome(x, &Question{Name: name, Type: 1}); got != want {
+			t.Errorf("%s: %s, want %s", name, got, want)
+		}
 	}
 }
