@@ -17,6 +17,7 @@ type Problem struct {
 	What  string // one sentence for a person
 	Fix   string // the command that mends it; "" when none does
 	Fatal bool   // nothing can be enforced until it is mended
+	About string // of a mere proposal: what it is about, by which it can be dismissed
 }
 
 // String is both in one line.

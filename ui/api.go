@@ -115,6 +115,7 @@ func (s *Server) apiRoutes() []route {
 		{"POST", "/api/v1/devices/{id}/forget", s.answer(s.postForget)},
 		{"POST", "/api/v1/erase", s.answer(s.postErase)},
 		{"POST", "/api/v1/switch", s.answer(s.postSwitch)},
+		{"POST", "/api/v1/dismiss", s.answer(s.postDismiss)},
 		{"GET", "/healthz", s.serveHealth},
 	}
 	routes = append(routes, s.listRoutes()...)
@@ -792,6 +793,27 @@ func (s *Server) postSwitch(r *http.Request) (any, error) {
 		return nil, fmt.Errorf("switch: %w", err)
 	}
 	return api.Done{OK: true}, nil
+}
+
+func (s *Server) postDismiss(r *http.Request) (any, error) {
+	var body api.Dismiss
+	if err := read(r, &body); err != nil {
+		return nil, err
+	}
+	if err := s.dismiss(r.Context(), body.What); err != nil {
+		return nil, err
+	}
+	return api.Done{OK: true}, nil
+}
+
+// dismiss drops a proposal, one that is there.
+func (s *Server) dismiss(ctx context.Context, what string) error {
+	for _, l := range s.cfg.Health(ctx).Lines {
+		if what != "" && l.Dismiss == what {
+			return s.cfg.House.Dismiss(ctx, what)
+		}
+	}
+	return badRequest("there is no proposal %.60q: status shows those that there are", what)
 }
 
 // find resolves what a person calls a device: its ID, a hardware or network

@@ -49,7 +49,7 @@ func TestDocsTellEverything(t *testing.T) {
 	}
 	for _, v := range []any{
 		api.Error{}, api.Done{}, api.Status{}, api.Devices{}, api.DeviceDetail{}, api.Days{}, api.Top{}, api.Flows{}, api.Lookups{}, api.Events{}, api.Rules{}, api.Live{},
-		api.NewRule{}, api.SetMode{}, api.SetLog{}, api.SetKind{}, api.SetName{}, api.Erase{}, api.Erased{}, api.Switch{},
+		api.NewRule{}, api.SetMode{}, api.SetLog{}, api.SetKind{}, api.SetName{}, api.Erase{}, api.Erased{}, api.Switch{}, api.Dismiss{},
 		api.Lists{}, api.ListDetail{}, api.Catalogue{}, api.ListTrial{}, api.RemovedList{}, api.EgressList{}, api.Why{}, api.NewList{}, api.SetList{}, api.UpdateLists{},
 	} {
 		walk(reflect.TypeOf(v))

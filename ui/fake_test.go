@@ -26,16 +26,17 @@ var noon = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 // house keeps devices, choices and a ledger in memory: what the pages need of
 // the real ones, without a disk or a kernel.
 type house struct {
-	mu      sync.Mutex
-	devices []devices.Device
-	rules   []policy.Rule
-	nextID  int64
-	on      bool
-	erased  []devices.ID
-	ended   int // connections that end with a change of mode
-	changes int // how often anything was changed
-	lists   []api.ListDetail
-	updated []string // lists that were asked for
+	mu        sync.Mutex
+	devices   []devices.Device
+	rules     []policy.Rule
+	nextID    int64
+	on        bool
+	erased    []devices.ID
+	dismissed string
+	ended     int // connections that end with a change of mode
+	changes   int // how often anything was changed
+	lists     []api.ListDetail
+	updated   []string // lists that were asked for
 
 	carrying     api.Carrying
 	totals       []journal.DeviceTotals
@@ -131,6 +132,14 @@ func (h *house) Switch(_ context.Context, on bool) error {
 	defer h.mu.Unlock()
 	h.changes++
 	h.on = on
+	return nil
+}
+
+func (h *house) Dismiss(_ context.Context, what string) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.changes++
+	h.dismissed = what
 	return nil
 }
 
@@ -238,6 +247,7 @@ func newLiveServer(t testing.TB, h *house) (*ui.Server, *journal.Recorder) {
 				Lines: []api.HealthLine{
 					{Name: "look-ups", OK: true, Meaning: "Look-ups pass through Netcurtain and are answered."},
 					{Name: "lists", OK: false, Meaning: "The list “ads” is 9 days old.", Mend: "Check that this box can reach the internet."},
+					{Name: "this box", OK: false, Meaning: "unbound seems to be a resolver for other devices.", Mend: "Leave it alone, or not.", Dismiss: "192.168.7.5"},
 				},
 				Place:   "router of 192.168.7.0/24 on br-lan",
 				Dropped: map[string]int64{"journal": 0, "nflog": 1204},

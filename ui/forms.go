@@ -139,6 +139,10 @@ func (s *Server) formEraseAll(r *http.Request) (string, string, error) {
 	return "/about", "erased", err
 }
 
+func (s *Server) formDismiss(r *http.Request) (string, string, error) {
+	return "/health", "dismissed", s.dismiss(r.Context(), r.PostForm.Get("what"))
+}
+
 func (s *Server) formSwitch(r *http.Request) (string, string, error) {
 	to := r.PostForm.Get("to")
 	if to != "on" && to != "off" {

@@ -44,6 +44,7 @@ func (s *Server) pageRoutes() []route {
 		{"POST", "/rules/{id}/remove", s.form(s.formRemoveRule)},
 		{"POST", "/erase", s.form(s.formEraseAll)},
 		{"POST", "/switch", s.form(s.formSwitch)},
+		{"POST", "/dismiss", s.form(s.formDismiss)},
 	}, s.listPages()...)
 }
 
@@ -158,6 +159,8 @@ func said(did string) string {
 		return "Done: these devices use the list."
 	case "list-updating":
 		return "It is asked for right now; this page says how it goes."
+	case "dismissed":
+		return "Done: it stays as it is, and nothing more is said of it."
 	case "erased":
 		return "Erased."
 	case "on":

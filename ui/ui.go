@@ -32,6 +32,8 @@ type House interface {
 	// Switch turns the whole house on or off, over a restart too.
 	Switch(ctx context.Context, on bool) error
 	On() bool
+	// Dismiss drops a proposal for good: what is a health line's Dismiss.
+	Dismiss(ctx context.Context, what string) error
 }
 
 // DeviceBook knows the devices and how each is treated.

@@ -503,6 +503,8 @@ func TestAPIChanges(t *testing.T) {
 		"erase one":        {"POST", "/api/v1/erase", `{"device":"plug"}`, state{200, `{"rows":7}`, 1}, func(h *house) bool { return h.erased[0] == h.devices[4].ID }},
 		"erase all":        {"POST", "/api/v1/erase", `{"all":true}`, state{200, `{"rows":7}`, 1}, func(h *house) bool { return h.erased[0] == "" }},
 		"switch":           {"POST", "/api/v1/switch", `{"on":false}`, state{200, `{"ok":true}`, 1}, func(h *house) bool { return !h.on }},
+		"dismiss":          {"POST", "/api/v1/dismiss", `{"what":"192.168.7.5"}`, state{200, `{"ok":true}`, 1}, func(h *house) bool { return h.dismissed == "192.168.7.5" }},
+		"no such proposal": {"POST", "/api/v1/dismiss", `{"what":"lists"}`, state{400, `{"error":"there is no proposal \"lists\": status shows those that there are"}`, 0}, nil},
 		"remove":           {"DELETE", "/api/v1/rules/2", ``, state{200, `{"ok":true}`, 1}, func(h *house) bool { return len(h.rules) == 1 }},
 		"rule for a while": {"POST", "/api/v1/rules", `{"name":"Ads.Example.","action":"allow","device":"Doorbell","for":"15m"}`, state{201, `{"id":3,"action":"allow","name":"ads.example","path":"","device":"00:00:5e:10:00:18","until":"2026-11-22T12:15:00Z","created":"2026-11-22T12:00:00Z","by":"cli"}`, 1}, nil},
 		"rule for ever":    {"POST", "/api/v1/rules", `{"name":"bücher.example","action":"block"}`, state{201, `{"id":3,"action":"block","name":"xn--bcher-kva.example","path":"","device":"","until":null,"created":"2026-11-22T12:00:00Z","by":"cli"}`, 1}, func(h *house) bool { return h.rules[2].Action == policy.Block }},

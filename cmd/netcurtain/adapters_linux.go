@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -272,6 +273,16 @@ func forgetIn(ctx context.Context, s *store.Store, id devices.ID, by string) (ro
 }
 
 func (h household) On() bool { return h.d.on.Load() }
+
+func (h household) Dismiss(ctx context.Context, what string) error {
+	all := h.d.dismissed(ctx)
+	if slices.Contains(all, what) {
+		return nil
+	}
+	// The oldest make room: what was dismissed so long ago may be said once more.
+	all = append(all, what)
+	return h.d.store.SetSetting(ctx, keyDismissed, strings.Join(all[max(0, len(all)-maxDismissed):], " "), ui.By(ctx))
+}
 
 func (h household) Switch(ctx context.Context, on bool) error {
 	if err := h.d.store.Switch(ctx, on, ui.By(ctx)); err != nil {

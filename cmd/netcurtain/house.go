@@ -337,6 +337,19 @@ func (c forgetCmd) Run(ctx context.Context, io std) error {
 	return nil
 }
 
+type dismissCmd struct {
+	socketFlag
+	What string `arg:"" help:"What status says the proposal is about: an address."`
+}
+
+func (dismissCmd) Help() string {
+	return "A second resolver in the house, say, that shall stay as it is: nothing more is said of it.\n\nExample:\n  netcurtain dismiss 192.168.1.5"
+}
+
+func (c dismissCmd) Run(ctx context.Context) error {
+	return c.post(ctx, "/api/v1/dismiss", api.Dismiss{What: c.What}, new(api.Done))
+}
+
 // switchFlags are common to off and on. They work without a daemon, too: then the
 // settings say where the household's choices are.
 type switchFlags struct {

@@ -38,6 +38,7 @@ type cli struct {
 	Why     whyCmd     `cmd:"" help:"Say why a name is blocked, or not, and what would change it."`
 	Erase   eraseCmd   `cmd:"" help:"Erase what was written down about a device, or all."`
 	Forget  forgetCmd  `cmd:"" help:"Forget a device altogether: a new device when it is seen again."`
+	Dismiss dismissCmd `cmd:"" help:"Drop a proposal of status: things stay as they are."`
 	Off     offCmd     `cmd:"" help:"Open everything: no filter, no observation, until on."`
 	On      onCmd      `cmd:"" help:"Undo off."`
 

@@ -156,4 +156,6 @@ func (p *sampleHouse) Forget(context.Context, devices.ID) (int64, error) {
 	return 0, errOnlyCapture
 }
 func (p *sampleHouse) Switch(context.Context, bool) error { return errOnlyCapture }
-func (p *sampleHouse) On() bool                           { return true }
+
+func (p *sampleHouse) Dismiss(context.Context, string) error { return errOnlyCapture }
+func (p *sampleHouse) On() bool                              { return true }

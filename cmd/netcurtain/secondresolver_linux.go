@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -209,13 +210,30 @@ func handedOutBy(text, name string) (all []netip.Addr) {
 // called is what a person knows a device by.
 func called(d devices.Device) string { return cmp.Or(d.Name, d.Hostname, string(d.ID)) }
 
+// keyDismissed is the household's setting with the addresses of resolvers of which it
+// wants to hear no more, parted by blanks; maxDismissed bounds them.
+const (
+	keyDismissed = "dismissed"
+	maxDismissed = 64
+)
+
+// dismissed are those addresses. What cannot be read hides nothing.
+func (d *daemon) dismissed(ctx context.Context) []string {
+	text, _, err := d.store.Setting(ctx, keyDismissed)
+	if err != nil {
+		d.log.Warn("reading what was dismissed", "error", err)
+	}
+	return strings.Fields(text)
+}
+
 // secondResolvers proposes to leave alone the resolvers of the house that were
 // recognised and are neither exempt nor the router itself.
-func (d *daemon) secondResolvers() (found []enforce.Problem) {
+func (d *daemon) secondResolvers(ctx context.Context) (found []enforce.Problem) {
 	s := d.settings.Load()
 	if !s.DNS.Intercept {
 		return nil
 	}
+	dismissed := d.dismissed(ctx)
 	exempt, own := d.exempt(s), *d.own.Load()
 	told := map[string]bool{}
 	propose := func(name, how string, addrs ...netip.Addr) {
@@ -224,9 +242,15 @@ func (d *daemon) secondResolvers() (found []enforce.Problem) {
 			return
 		}
 		told[name] = true
+		about := addrs[i].String()
+		if slices.Contains(dismissed, about) {
+			return
+		}
 		found = append(found, enforce.Problem{
 			What: fmt.Sprintf("%s seems to be a resolver for other devices: %s. What is decided for it is decided for all of them.", name, how),
-			Fix:  fmt.Sprintf("list exempt '%s' in section dns of /etc/config/netcurtain, then reload: it is left alone, and what devices ask of it is not seen; or let them ask the router", addrs[i]),
+			Fix: fmt.Sprintf("list exempt '%s' in section dns of /etc/config/netcurtain, then reload: it is left alone, and what devices ask of it is not seen; or let them ask the router; "+
+				"or netcurtain dismiss %s: it stays as it is, and nothing more is said", about, about),
+			About: about,
 		})
 	}
 	for _, a := range handedOut(s.DNS.DHCP) {

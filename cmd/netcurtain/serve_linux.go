@@ -248,9 +248,9 @@ func (d *daemon) report(ctx context.Context) api.Health {
 	if barred := d.kernel.Barred(); len(barred) > 0 {
 		r.Place += "; the firewall keeps devices behind " + strings.Join(barred, " and ") + " from the internet, and nothing is carried for them"
 	}
-	problems = append(problems, d.secondResolvers()...)
+	problems = append(problems, d.secondResolvers(ctx)...)
 	for _, p := range problems {
-		r.Lines = append(r.Lines, api.HealthLine{Name: "this box", Meaning: p.What, Mend: p.Fix})
+		r.Lines = append(r.Lines, api.HealthLine{Name: "this box", Meaning: p.What, Mend: p.Fix, Dismiss: p.About})
 	}
 	d.health.mu.Lock()
 	for _, name := range slices.Sorted(maps.Keys(d.health.lines)) {

@@ -18,6 +18,13 @@ type HealthLine struct {
 	OK      bool   `json:"ok"`      // whether it is well
 	Meaning string `json:"meaning"` // what its state means for the household
 	Mend    string `json:"mend"`    // what a person can do; "" when it is well
+	// Dismiss is what to name in POST /api/v1/dismiss to hear no more of a mere proposal.
+	Dismiss string `json:"dismiss,omitempty"`
+}
+
+// Dismiss is the body of POST /api/v1/dismiss.
+type Dismiss struct {
+	What string `json:"what"`
 }
 
 // Health is how the rooms are.
