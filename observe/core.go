@@ -92,7 +92,7 @@ func newCore(cfg Config, m *metrics) *core {
 	}
 	c.flows = flow.NewTable(cfg.Flows, func(_ flow.Tuple, s *running) {
 		m.evicted.Inc()
-		c.flush(s)
+		c.evict(s)
 	})
 	return c
 }

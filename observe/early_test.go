@@ -58,6 +58,26 @@ func TestABurstIsCountedOnce(t *testing.T) {
 	}
 }
 
+// What a burst drives out of the table before anything was counted of it is a flow,
+// though the kernel had no room for the news of its end.
+func TestABurstWithoutAnEndIsCounted(t *testing.T) {
+	b := &book{}
+	o, err := New(Config{Devices: house(), Record: b, Flows: 100})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := o.core
+	c.now = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	for i := range 1000 {
+		c.event(&flow.Event{Kind: flow.New, ID: uint32(i + 1), Tuple: flow.NewTuple(flow.UDP,
+			netip.MustParseAddrPort("192.168.1.10:4000"), netip.AddrPortFrom(netip.MustParseAddr("203.0.113.1"), uint16(1000+i)))})
+	}
+	c.endAll()
+	if got := len(b.flows()); got != 1000 {
+		t.Errorf("%d flows are recorded, 1000 wanted", got)
+	}
+}
+
 func TestEarlyIsBounded(t *testing.T) {
 	m, err := newMetrics(nil)
 	if err != nil {

@@ -17,12 +17,28 @@ func (c *core) end(s *running) {
 	c.flows.Remove(t)
 }
 
-// flush records a flow whose place is needed, or whose end was not heard of; its
-// connection may go on.
+// flush records a flow whose end was not heard of; its connection may go on.
 func (c *core) flush(s *running) {
-	if s.Counters == (flow.Counters{}) && s.parts == 0 && !s.proxied && !s.turnedAway() {
-		return // the kernel speaks of it again when it has counted something, and of its end
+	if !s.silent() { // else the kernel speaks of it again when it has counted something, and of its end
+		c.soFar(s)
 	}
+}
+
+// evict records a flow whose place is needed, though nothing was counted of it yet: in
+// a burst the kernel may have no room for the news of its end.
+func (c *core) evict(s *running) {
+	if s.ID != 0 || !s.silent() {
+		c.soFar(s)
+	}
+}
+
+// silent reports whether nothing was counted of s, and nothing else is to be told of it.
+func (s *running) silent() bool {
+	return s.Counters == (flow.Counters{}) && s.parts == 0 && !s.proxied && !s.turnedAway()
+}
+
+// soFar records s as far as it came.
+func (c *core) soFar(s *running) {
 	c.record(s)
 	if s.ID != 0 {
 		c.early.put(s.Tuple, s.ID, recorded{s.Counters, s.First.UnixNano(), s.traits})
