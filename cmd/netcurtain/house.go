@@ -91,11 +91,13 @@ type modeCmd struct {
 }
 
 func (modeCmd) Help() string {
-	return `off      nothing is filtered, nothing is seen
-watch    everything is answered; what would be blocked is noted
-protect  look-ups are filtered, flows are seen
-guard    and web traffic is decided by name before it leaves the house
-local    no internet
+	return `From the loosest to the tightest:
+
+  off      nothing is filtered, nothing is seen
+  watch    everything is answered; what would be blocked is noted
+  protect  look-ups are filtered, flows are seen
+  guard    and web traffic is decided by name before it leaves the house
+  local    no internet; what runs ends at once
 
 Examples:
   netcurtain mode talking-bear guard
