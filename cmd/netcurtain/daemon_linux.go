@@ -55,6 +55,7 @@ type daemon struct {
 	asks       []netip.Addr                        // the resolvers that we ask; never changed once live
 
 	problems  atomic.Pointer[[]enforce.Problem] // what keeps this box from doing all, as last checked
+	checked   func() error                      // waits for the first check
 	lock      *os.File                          // of the state folder, held until we end
 	store     *store.Store
 	recorder  *journal.Recorder
@@ -143,14 +144,11 @@ func (d *daemon) ready(ctx context.Context) (err error) {
 	}); err != nil {
 		return err
 	}
-	problems := d.kernel.Check(ctx)
-	d.problems.Store(&problems)
-	for _, p := range problems {
-		if p.Fatal {
-			return errors.New(p.String())
-		}
-		d.log.Warn("this box cannot do all", "problem", p.What, "mend", p.Fix)
-	}
+	// A dozen runs of nft, which neither look-ups nor databases need wait for.
+	d.problems.Store(new([]enforce.Problem))
+	check := make(chan []enforce.Problem, 1)
+	go func() { check <- d.kernel.Check(ctx) }()
+	d.checked = sync.OnceValue(func() error { return d.judgeBox(<-check) })
 	for _, dir := range []string{s.House.State, s.House.Volatile, filepath.Join(s.House.State, "lists")} {
 		if err := ownFolder(dir); err != nil {
 			return err
@@ -180,6 +178,18 @@ func (d *daemon) ready(ctx context.Context) (err error) {
 		return err
 	}
 	return errors.Join(d.knowDevices(ctx), d.readListCounts(ctx), d.watch())
+}
+
+// judgeBox says what keeps this box from doing all; what keeps it from doing anything is an error.
+func (d *daemon) judgeBox(problems []enforce.Problem) error {
+	d.problems.Store(&problems)
+	for _, p := range problems {
+		if p.Fatal {
+			return errors.New(p.String())
+		}
+		d.log.Warn("this box cannot do all", "problem", p.What, "mend", p.Fix)
+	}
+	return nil
 }
 
 // fileHealth says whether what devices do is written down, and what outlives that.
@@ -349,9 +359,11 @@ type task struct {
 	run  func(context.Context) error
 }
 
-// tasks are the rooms, and the pulses that bring them traffic for as long as they answer.
-func (d *daemon) tasks(r rooms) (all, pulses []task) {
+// tasks are the rooms: first those that need nothing of the kernel and answer soonest;
+// and the pulses that bring them traffic for as long as they answer.
+func (d *daemon) tasks(r rooms) (first, all, pulses []task) {
 	gate := d.upstreamGate(r.dns)
+	first = []task{{"lists", d.keeper.Run}, {"dns", r.dns.Run}}
 	all = []task{
 		{"observer", d.observer.Run},
 		{"neighbour table", func(ctx context.Context) error { return d.neigh.Run(ctx, d.sight) }},
@@ -361,14 +373,12 @@ func (d *daemon) tasks(r rooms) (all, pulses []task) {
 		{"nflog", func(ctx context.Context) error {
 			return r.packets.Run(ctx, func(p flow.Packet) { d.sightPacket(p); d.observer.Packet(p) })
 		}},
-		{"lists", d.keeper.Run},
 		{"list counts", d.keepListCounts},
 		{"kernel", d.keepKernel},
 		{"kernel's rules", func(ctx context.Context) error { return d.kernel.Watch(ctx, d.changed) }},
 		{"checks", d.checkRegularly},
 		{"upstreams", gate.Run},
 		{"refusals", d.keepRefusals},
-		{"dns", r.dns.Run},
 		{"page", func(ctx context.Context) error {
 			return serveUntil(ctx, ui.HTTPServer(ctx, r.pages.TCP(), d.log), r.page)
 		}},
@@ -386,16 +396,17 @@ func (d *daemon) tasks(r rooms) (all, pulses []task) {
 			return d.pulse(ctx, "proxy", r.carrier.Probe, nil, enforce.ServiceHTTP, enforce.ServiceTLS)
 		}})
 	}
-	return all, pulses
+	return first, all, pulses
 }
 
 // stopWithin is how long the rooms may take to end. What does not end by then is
 // left to the end of the process: procd and systemd wait for 5 s and more.
 const stopWithin = 4 * time.Second
 
-// together runs the rooms and their pulses until ctx ends or one of them fails.
-// The pulses end first: the kernel leaves traffic alone before nobody answers it.
-func together(ctx context.Context, rooms, pulses []task) error {
+// together runs the first rooms, prepares the kernel, and runs the others and their
+// pulses, until ctx ends or one of them fails. The pulses end first: the kernel leaves
+// traffic alone before nobody answers it.
+func together(ctx context.Context, first []task, prepare func(context.Context) error, rooms, pulses []task) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	within, stopRooms := context.WithCancel(context.WithoutCancel(ctx))
@@ -409,15 +420,25 @@ func together(ctx context.Context, rooms, pulses []task) error {
 		return nil
 	}
 	var running sync.Map // names of rooms
-	for _, t := range rooms {
-		running.Store(t.name, nil)
-		g.Go(func() error { defer running.Delete(t.name); return run(within, t) })
+	start := func(rooms []task) {
+		for _, t := range rooms {
+			running.Store(t.name, nil)
+			g.Go(func() error { defer running.Delete(t.name); return run(within, t) })
+		}
 	}
-	p, ctx := errgroup.WithContext(ctx)
-	for _, t := range pulses {
-		p.Go(func() error { return run(ctx, t) })
+	start(first)
+	err := prepare(ctx)
+	switch {
+	case err == nil:
+		start(rooms)
+		p, ctx := errgroup.WithContext(ctx)
+		for _, t := range pulses {
+			p.Go(func() error { return run(ctx, t) })
+		}
+		err = p.Wait()
+	case ctx.Err() != nil:
+		err = nil // it was cut short
 	}
-	err := p.Wait()
 	stopRooms()
 	ended := make(chan error, 1)
 	go func() { ended <- g.Wait() }()
@@ -442,26 +463,36 @@ func (d *daemon) live(ctx context.Context) (err error) {
 	// Last of all, for a disk may be slow or dead.
 	stopWriting := d.write(ctx)
 	defer func() { err = errors.Join(err, stopWriting()) }()
-	// What a crash of ours left in the kernel goes before anything new comes.
-	if err := enforce.Release(ctx); err != nil {
-		return fmt.Errorf("tidying up after an earlier run: %w", err)
+	if err := d.recompile(ctx); err != nil {
+		return err
 	}
+	touched := false
 	defer func() {
+		if !touched {
+			return
+		}
 		// ctx has ended by now.
 		if bad := enforce.Release(context.WithoutCancel(ctx)); bad != nil {
 			err = errors.Join(err, fmt.Errorf("taking our rules out of the kernel: %w", bad))
 		}
 	}()
-	if err := d.recompile(ctx); err != nil {
-		return err
-	}
-	// Before any source listens: connections are only counted from here on.
-	if err := d.apply(ctx); err != nil {
-		return err
-	}
-	d.log.Info("the house stands", "page", r.page.Addr().String(), "lan", fmt.Sprint(d.settings.Load().House.LAN))
-	rooms, pulses := d.tasks(r)
-	return together(ctx, rooms, pulses)
+	first, rooms, pulses := d.tasks(r)
+	return together(ctx, first, func(ctx context.Context) error {
+		if err := d.checked(); err != nil {
+			return err
+		}
+		touched = true
+		// What a crash of ours left in the kernel goes before anything new comes.
+		if err := enforce.Release(ctx); err != nil {
+			return fmt.Errorf("tidying up after an earlier run: %w", err)
+		}
+		// Before any source listens: connections are only counted from here on.
+		if err := d.apply(ctx); err != nil {
+			return err
+		}
+		d.log.Info("the house stands", "page", r.page.Addr().String(), "lan", fmt.Sprint(d.settings.Load().House.LAN))
+		return nil
+	}, rooms, pulses)
 }
 
 // write lets the store write down what the journal carries until it is stopped.

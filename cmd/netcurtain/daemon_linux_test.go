@@ -56,17 +56,21 @@ func TestOwnFolder(t *testing.T) {
 // fails ends all; one that hangs holds nobody up for long.
 func TestTogether(t *testing.T) {
 	wait := func(ctx context.Context) error { <-ctx.Done(); return nil }
+	well := func(context.Context) error { return nil }
+	fails := func(context.Context) error { time.Sleep(time.Second); return errors.New("no socket") }
 	for name, c := range map[string]struct {
-		room func(context.Context) error
-		stop time.Duration // when the daemon is told to
-		want string
-		at   time.Duration
+		first, prepare, room func(context.Context) error
+		stop                 time.Duration // when the daemon is told to
+		want                 string
+		at                   time.Duration
 	}{
-		"stopped": {wait, time.Minute, "", time.Minute + time.Second},
-		"a room fails": {func(context.Context) error { time.Sleep(time.Second); return errors.New("no socket") },
-			time.Hour, "room: no socket", 2 * time.Second},
-		"a room hangs": {func(context.Context) error { time.Sleep(time.Hour); return nil },
+		"stopped":      {wait, well, wait, time.Minute, "", time.Minute + time.Second},
+		"a room fails": {wait, well, fails, time.Hour, "room: no socket", 2 * time.Second},
+		"a room hangs": {wait, well, func(context.Context) error { time.Sleep(time.Hour); return nil },
 			time.Minute, "room did not end within 4s", time.Minute + 5*time.Second},
+		"the kernel refuses": {wait, fails, wait, time.Hour, "no socket", time.Second},
+		"a first room fails while the kernel is prepared": {fails, func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }, wait,
+			time.Hour, "first: no socket", time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -74,7 +78,7 @@ func TestTogether(t *testing.T) {
 				ctx, cancel := context.WithTimeout(t.Context(), c.stop)
 				defer cancel()
 				var shut atomic.Bool
-				err := together(ctx, []task{{"room", c.room}, {"listener", func(ctx context.Context) error {
+				err := together(ctx, []task{{"first", c.first}}, c.prepare, []task{{"room", c.room}, {"listener", func(ctx context.Context) error {
 					if <-ctx.Done(); !shut.Load() && c.want != "room: no socket" {
 						t.Error("nobody listens, and the kernel still brings traffic")
 					}
