@@ -31,15 +31,20 @@ func (p Problem) String() string {
 // minNFT is the oldest nft whose language our tables speak.
 var minNFT = [3]int{0, 9, 8}
 
+// CheckRights is the part of Check that asks nobody.
+func CheckRights() []Problem {
+	if mayAdministerNetwork() {
+		return nil
+	}
+	return []Problem{{
+		What: "The kernel's network may not be changed by this user.",
+		Fix:  "sudo netcurtain run (root, or the capability CAP_NET_ADMIN)", Fatal: true,
+	}}
+}
+
 // Check looks for what would keep this machine from obeying. It changes nothing.
 func (k *Kernel) Check(ctx context.Context) []Problem {
-	var found []Problem
-	if !mayAdministerNetwork() {
-		found = append(found, Problem{
-			What: "The kernel's network may not be changed by this user.",
-			Fix:  "sudo netcurtain run (root, or the capability CAP_NET_ADMIN)", Fatal: true,
-		})
-	}
+	found := CheckRights()
 	version, err := k.nft.version(ctx)
 	switch {
 	case errors.Is(err, ErrNoNFT):

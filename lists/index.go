@@ -10,6 +10,8 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
+	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -189,6 +191,30 @@ func (l *Lists) mapIndex(f *os.File) (*blocklist.Index, int, error) {
 		l.metrics.mapped.Dec()
 	}, data)
 	return index, int(size), nil
+}
+
+// letGoEvery is how often pages are let go: a look-up that needs one again pays a
+// microsecond or so.
+const letGoEvery = 10 * time.Second
+
+// letGo takes the pages that blocked names touched out of the mapping. The kernel
+// keeps them for as long as it has room, and maps sixteen for each that is read: a
+// thousand blocked names would have the whole index counted as ours, for ever.
+func letGo(index *blocklist.Index) error {
+	if index == nil {
+		return nil
+	}
+	cold, page := index.Cold(), uintptr(os.Getpagesize())
+	if len(cold) == 0 {
+		return nil
+	}
+	skip := int(-uintptr(unsafe.Pointer(unsafe.SliceData(cold))) & (page - 1))
+	if skip >= len(cold) {
+		return nil
+	}
+	err := unix.Madvise(cold[skip:], unix.MADV_DONTNEED)
+	runtime.KeepAlive(index)
+	return err
 }
 
 // use brings index into force.

@@ -144,8 +144,10 @@ func (d *daemon) ready(ctx context.Context) (err error) {
 	}); err != nil {
 		return err
 	}
-	// A dozen runs of nft, which neither look-ups nor databases need wait for.
-	d.problems.Store(new([]enforce.Problem))
+	if err := d.judgeBox(enforce.CheckRights()); err != nil {
+		return err
+	}
+	// The rest are runs of nft, which neither look-ups nor databases need wait for.
 	check := make(chan []enforce.Problem, 1)
 	go func() { check <- d.kernel.Check(ctx) }()
 	d.checked = sync.OnceValue(func() error { return d.judgeBox(<-check) })

@@ -147,6 +147,10 @@ func (x *Index) Resident() int {
 	return len(x.filter) + len(x.blocks) + len(x.rules.filter) + len(x.rules.windows) + len(x.rules.keys)
 }
 
+// Cold is the part that only look-ups of listed names read, here and there: of a
+// mapping, the owner may let its pages go at any time. It is valid while x is reachable.
+func (x *Index) Cold() []byte { return x.names }
+
 // screen asks the filters and the map of windows alone: one pass over the name
 // from its end. It is what every look-up of the house pays, and all that an allowed
 // name does. It tells whether a form, and whether a rule, may be about the name.
