@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -204,11 +203,8 @@ func letGo(index *blocklist.Index) error {
 	if index == nil {
 		return nil
 	}
-	cold, page := index.Cold(), uintptr(os.Getpagesize())
-	if len(cold) == 0 {
-		return nil
-	}
-	skip := int(-uintptr(unsafe.Pointer(unsafe.SliceData(cold))) & (page - 1))
+	cold, off := index.Cold()
+	skip := int(-off & int64(os.Getpagesize()-1)) // to where a page begins: a mapping begins with one
 	if skip >= len(cold) {
 		return nil
 	}

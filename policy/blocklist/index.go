@@ -147,9 +147,13 @@ func (x *Index) Resident() int {
 	return len(x.filter) + len(x.blocks) + len(x.rules.filter) + len(x.rules.windows) + len(x.rules.keys)
 }
 
-// Cold is the part that only look-ups of listed names read, here and there: of a
-// mapping, the owner may let its pages go at any time. It is valid while x is reachable.
-func (x *Index) Cold() []byte { return x.names }
+// Cold is the part that only look-ups of listed names read, here and there, and where
+// in the octets it begins: of a mapping, the owner may let its pages go at any time. It
+// is valid while x is reachable.
+func (x *Index) Cold() (part []byte, off int64) {
+	_, off, _ = x.file.Outer()
+	return x.names, off
+}
 
 // screen asks the filters and the map of windows alone: one pass over the name
 // from its end. It is what every look-up of the house pays, and all that an allowed
