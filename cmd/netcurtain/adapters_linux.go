@@ -155,7 +155,11 @@ func (h household) SetMode(ctx context.Context, id devices.ID, m devices.Mode) (
 	if err := h.d.apply(ctx); err != nil {
 		h.d.log.Warn("the kernel does not follow yet", "error", err) // keepKernel goes on trying, and says so
 	}
-	return h.d.kernel.Ended(dev.MACs...), nil
+	ended = h.d.kernel.Ended(dev.MACs...)
+	if h.d.carrier != nil {
+		h.d.carrier.Reconsider() // not before the kernel has counted what runs
+	}
+	return ended, nil
 }
 
 func (h household) SetKind(ctx context.Context, id devices.ID, k devices.Kind) error {
@@ -198,9 +202,6 @@ func (h household) chose(ctx context.Context, err error) error {
 	}
 	h.d.registry.Choose(choices)
 	h.d.changed()
-	if h.d.carrier != nil {
-		h.d.carrier.Reconsider() // what it carries for a device that shall have no internet any more ends here
-	}
 	return nil
 }
 
