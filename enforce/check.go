@@ -66,7 +66,7 @@ func (k *Kernel) Check(ctx context.Context) []Problem {
 	found = append(found, k.checkFeatures(ctx)...)
 	found = append(found, checkBridge()...)
 	found = append(found, k.checkArrival()...)
-	found = append(found, k.checkFirewalls()...)
+	found = append(found, k.checkFirewalls("/proc/thread-self/net")...)
 	others, err := k.nft.ruleset(ctx)
 	if err != nil {
 		return append(found, Problem{What: fmt.Sprintf("The rules of other programs cannot be read: %v.", err), Fix: "nft list ruleset"})

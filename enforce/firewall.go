@@ -6,6 +6,8 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -291,19 +293,37 @@ func leadsTo(a netip.Addr) string {
 }
 
 // checkFirewalls tells what of other firewalls is not understood, and what comes of it.
-func (k *Kernel) checkFirewalls() []Problem {
+func (k *Kernel) checkFirewalls(proc string) (found []Problem) {
+	if old := legacyFilters(proc); len(old) > 0 {
+		found = append(found, Problem{
+			What: "Rules of the older iptables stand in the kernel, which no listing of nftables shows: what they refuse to forward, the proxy would carry for a guarded device.",
+			Fix:  strings.Join(old, " and ") + " -S FORWARD; then move such rules to nftables (iptables-translate), or choose no internet for those devices",
+		})
+	}
 	f := k.others.Load()
 	switch {
 	case f == nil:
-		return nil
 	case f.unaskable:
-		return []Problem{{What: "The rules of another firewall cannot be asked for what it refuses: nothing is handed to the proxy, and guarded devices go straight to the internet.", Fix: "nft list ruleset (and tell us which rules those are)"}}
-	case len(f.vague) == 0:
-		return nil
+		found = append(found, Problem{What: "The rules of another firewall cannot be asked for what it refuses: nothing is handed to the proxy, and guarded devices go straight to the internet.", Fix: "nft list ruleset (and tell us which rules those are)"})
+	case len(f.vague) > 0:
+		what := fmt.Sprintf("A rule of another firewall cannot be read (%s)", f.vague[0])
+		if n := len(f.vague); n > 1 {
+			what = fmt.Sprintf("%d rules of other firewalls cannot be read (the first: %s)", n, f.vague[0])
+		}
+		found = append(found, Problem{What: what + ": connections of guarded devices that it may refuse go straight past the proxy, so that the firewall itself decides."})
 	}
-	what := fmt.Sprintf("A rule of another firewall cannot be read (%s)", f.vague[0])
-	if n := len(f.vague); n > 1 {
-		what = fmt.Sprintf("%d rules of other firewalls cannot be read (the first: %s)", n, f.vague[0])
+	return found
+}
+
+// legacyFilters are the programs of the older iptables whose filter table the kernel
+// has, as /proc/net tells; with nftables beneath, iptables has none there.
+func legacyFilters(proc string) (programs []string) {
+	for file, program := range map[string]string{"ip_tables_names": "iptables-legacy", "ip6_tables_names": "ip6tables-legacy"} {
+		names, err := os.ReadFile(filepath.Join(proc, file))
+		if err == nil && slices.Contains(strings.Fields(string(names)), "filter") {
+			programs = append(programs, program)
+		}
 	}
-	return []Problem{{What: what + ": connections of guarded devices that it may refuse go straight past the proxy, so that the firewall itself decides."}}
+	slices.Sort(programs)
+	return programs
 }

@@ -104,6 +104,33 @@ func TestJudge(t *testing.T) {
 	}
 }
 
+// TestLegacyFilters: rules that nft does not list are not kept silent about.
+func TestLegacyFilters(t *testing.T) {
+	for _, c := range []struct{ v4, v6, want string }{
+		{"", "", ""},
+		{"nat\nmangle\n", "mangle\n", ""},
+		{"filter\nnat\n", "", "iptables-legacy"},
+		{"filter\n", "filter\n", "ip6tables-legacy iptables-legacy"},
+	} {
+		proc := t.TempDir()
+		for name, text := range map[string]string{"ip_tables_names": c.v4, "ip6_tables_names": c.v6} {
+			if err := os.WriteFile(filepath.Join(proc, name), []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got := strings.Join(legacyFilters(proc), " "); got != c.want {
+			t.Errorf("%q %q: %q", c.v4, c.v6, got)
+		}
+		found := new(Kernel).checkFirewalls(proc)
+		if told := len(found) == 1 && strings.Contains(found[0].Fix, "iptables-legacy -S FORWARD"); told != (c.want != "") {
+			t.Errorf("%q %q: told %v", c.v4, c.v6, found)
+		}
+	}
+	if got := legacyFilters(filepath.Join(t.TempDir(), "none")); got != nil {
+		t.Error(got)
+	}
+}
+
 // TestFirewallsAreAsked: what another firewall refuses to forward is not handed to
 // the proxy, so that the firewall refuses it; everything else is. That holds for a
 // whole zone, for one device and for one destination, also after a change.

@@ -31,6 +31,7 @@ func (s *Server) words() template.FuncMap {
 		"stateWord":  stateWord,
 		"deviceURL":  func(id string) string { return "/devices/" + url.PathEscape(id) },
 		"plural":     plural,
+		"share":      share,
 		"kind":       kindWord,
 		"mode":       modeWord,
 		"purpose":    purposeWord,
@@ -108,6 +109,19 @@ func plural(n any, one, many string) string {
 		return grouped(n) + " " + one
 	}
 	return grouped(n) + " " + many
+}
+
+// share says how much of whole part is.
+func share(part, whole int64) string {
+	switch {
+	case part <= 0 || whole <= 0:
+		return "nothing"
+	case part*100 < whole:
+		return "under 1\u00a0%"
+	case part >= whole:
+		return "all"
+	}
+	return fmt.Sprintf("%d\u00a0%%", part*100/whole)
 }
 
 // clock is a time of today as "14:03:07", of another day with its date.

@@ -25,7 +25,7 @@ import (
 //	foot     section table, counts, CRC-32C of all before it, magic
 const (
 	magic      = "NCINDEX\n"
-	version    = 2
+	version    = 3
 	headLen    = len(magic) + 4
 	blockNames = 16
 	setLen     = 4*8 + 4
