@@ -198,6 +198,10 @@ func (c *conn) wait(s *net.TCPConn, ticket *atomic.Uint64, then func()) error {
 // net/http, which then owns c.
 func (c *conn) carry(ctx context.Context) {
 	p := c.proxy
+	if c.mayBeProbe() {
+		c.answerProbe()
+		return
+	}
 	if why := p.mayCarry(c.dst); why != "" {
 		p.metrics.refused.WithLabelValues(why).Inc()
 		p.log.Debug("not carried", "why", why, "from", c.src, "to", c.dst)

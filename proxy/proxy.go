@@ -343,7 +343,7 @@ func (p *Proxy) accept(ctx context.Context, l net.Listener, handed bool) error {
 		}
 		switch taken := p.newConn(c.(*net.TCPConn)); {
 		case handed && taken.mayBeProbe():
-			p.takeProbe(taken)
+			p.takeProbe(ctx, taken)
 		case !p.takeSlot():
 			p.metrics.refused.WithLabelValues("cap").Inc()
 			reset(taken.TCPConn)
@@ -358,13 +358,14 @@ func (p *Proxy) accept(ctx context.Context, l net.Listener, handed bool) error {
 	}
 }
 
-// takeProbe answers what the router itself asks our listeners. That takes no place of
-// a device's, and ends no connection that rests.
-func (p *Proxy) takeProbe(c *conn) {
+// takeProbe takes up what the router itself asks our listeners, in the way of every
+// other connection, so that it hangs where those hang. It takes no place of a device's,
+// and ends no connection that rests.
+func (p *Proxy) takeProbe(ctx context.Context, c *conn) {
 	select {
 	case p.probes <- struct{}{}:
 		p.conns.Go(func() {
-			c.answerProbe()
+			c.carry(ctx)
 			<-p.probes
 		})
 	default:
