@@ -79,6 +79,8 @@ func (p *Proxy) newConn(c *net.TCPConn) *conn {
 // Read implements net.Conn.
 func (c *conn) Read(b []byte) (n int, err error) {
 	switch {
+	case c.rest.framing.bad:
+		return 0, errTwoReadings
 	case len(c.peeked) > 0:
 		n = copy(b, c.peeked)
 		if c.peeked = c.peeked[n:]; len(c.peeked) == 0 {
@@ -90,6 +92,12 @@ func (c *conn) Read(b []byte) (n int, err error) {
 		n, err = c.TCPConn.Read(b)
 	}
 	c.out.Add(int64(n))
+	if k := c.rest.framing.follow(b[:n]); k < n {
+		c.proxy.metrics.refused.WithLabelValues("two-readings").Inc()
+		if n, err = k, nil; n == 0 {
+			err = errTwoReadings
+		}
+	}
 	c.rest.passed(b, n)
 	return n, err
 }

@@ -29,6 +29,8 @@ type rest struct {
 	// to close; it waits for four octets, so that these are three at most.
 	room int     // of its buffer: what it first asks for
 	last [3]byte // that it was given
+
+	framing framing // of what it is given, while it serves
 }
 
 // passed notes that n octets of b were given to net/http.
@@ -44,7 +46,7 @@ func (r *rest) passed(b []byte, n int) {
 // serve gives the connection to net/http, which begins to read a request. Empty lines
 // before it say nothing (RFC 9112 §2.2).
 func (c *conn) serve() {
-	c.rest.room = 0
+	c.rest.room, c.rest.framing = 0, framing{state: inHead}
 	n := len(c.peeked)
 	c.peeked = bytes.TrimLeft(c.peeked, "\r\n")
 	c.out.Add(int64(n - len(c.peeked)))
