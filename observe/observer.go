@@ -91,9 +91,10 @@ func (o *Observer) putEvent(e flow.Event) bool {
 	})
 }
 
-// Dumped is Event for a dump of the kernel's table, which can wait: it does until
-// there is room, or ctx ends.
-func (o *Observer) Dumped(ctx context.Context, e flow.Event) {
+// Tracked is Event for whoever can wait until there is room, or ctx ends: a dump of the
+// kernel's table, and the reader of its events, for which the kernel keeps what comes
+// meanwhile.
+func (o *Observer) Tracked(ctx context.Context, e flow.Event) {
 	for !o.putEvent(e) {
 		select {
 		case <-ctx.Done():

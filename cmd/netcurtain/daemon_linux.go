@@ -370,7 +370,7 @@ func (d *daemon) tasks(r rooms) (first, all, pulses []task) {
 		{"observer", d.observer.Run},
 		{"neighbour table", func(ctx context.Context) error { return d.neigh.Run(ctx, d.sight) }},
 		{"leases", func(ctx context.Context) error { return r.leases.Run(ctx, d.sight) }},
-		{"conntrack", func(ctx context.Context) error { return d.tracker.Run(ctx, d.event) }},
+		{"conntrack", func(ctx context.Context) error { return d.tracker.Run(ctx, d.event(ctx)) }},
 		{"live counters", d.dumpRegularly},
 		{"nflog", func(ctx context.Context) error {
 			return r.packets.Run(ctx, func(p flow.Packet) { d.sightPacket(p); d.observer.Packet(p) })
@@ -511,9 +511,11 @@ func (d *daemon) write(ctx context.Context) (stop func() error) {
 
 // event takes one connection's news in, unless the house is switched off:
 // connection tracking goes on without us, and nothing shall be seen then.
-func (d *daemon) event(e flow.Event) {
-	if d.on.Load() {
-		d.observer.Event(e)
+func (d *daemon) event(ctx context.Context) func(flow.Event) {
+	return func(e flow.Event) {
+		if d.on.Load() {
+			d.observer.Tracked(ctx, e)
+		}
 	}
 }
 
@@ -565,7 +567,7 @@ func (d *daemon) dumpRegularly(ctx context.Context) error {
 		n := 0
 		err := d.tracker.Dump(ctx, func(e flow.Event) {
 			if n++; d.on.Load() {
-				d.observer.Dumped(ctx, e)
+				d.observer.Tracked(ctx, e)
 			}
 		})
 		d.health.set("counters", err, "Bytes of running connections are counted.", "")
