@@ -239,7 +239,9 @@ func TestFirewallsAreAsked(t *testing.T) {
 		return nil
 	})
 	l.sh("nft 'add element inet fw4 mine { " + l.toy.MAC.String() + " }; delete element inet fw4 kids { " + l.tv.Addr4.String() + " }'")
-	l.k.now = func() time.Time { return time.Now().Add(setMemory + time.Second) } // what the sets said is forgotten
+	l.k.sets.mu.Lock()
+	l.k.sets.since = time.Time{} // what the sets said is forgotten
+	l.k.sets.mu.Unlock()
 	l.in(func() error {
 		ask("put into a set", l.toy.Addr4, site4, false)
 		ask("taken out of the set", l.tv.Addr4, site4, true)
