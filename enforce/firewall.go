@@ -253,8 +253,8 @@ type setAnswers struct {
 }
 
 const (
-	setMemory  = 10 * time.Second
-	setAnswerN = 4096
+	setMemory     = 10 * time.Second
+	maxSetAnswers = 4096
 )
 
 // setHolds asks the kernel whether a set holds an element.
@@ -262,7 +262,7 @@ func (k *Kernel) setHolds(ctx context.Context, table, set, element string) tri {
 	m, key := &k.sets, [3]string{table, set, element}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if now := k.now(); m.known == nil || now.Sub(m.since) > setMemory || len(m.known) >= setAnswerN {
+	if now := k.now(); m.known == nil || now.Sub(m.since) > setMemory || len(m.known) >= maxSetAnswers {
 		m.since, m.known = now, map[[3]string]tri{}
 	}
 	if known, ok := m.known[key]; ok {

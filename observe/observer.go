@@ -75,7 +75,7 @@ func New(cfg Config) (*Observer, error) {
 	return o, nil
 }
 
-// Event takes in what connection tracking says. It never blocks.
+// Event takes in what connection tracking says. It never blocks; see Tracked.
 func (o *Observer) Event(e flow.Event) { o.count("event", o.putEvent(e)) }
 
 func (o *Observer) putEvent(e flow.Event) bool {

@@ -126,6 +126,25 @@ func textWith(t *testing.T, ctx context.Context, selector, want string) string {
 	}
 }
 
+// again does something every tenth of a second until the test ends: the browser may
+// subscribe a moment later.
+func again(t *testing.T, do func()) {
+	ended := make(chan struct{})
+	stopped := make(chan struct{})
+	t.Cleanup(func() { close(ended); <-stopped })
+	go func() {
+		defer close(stopped)
+		for {
+			select {
+			case <-ended:
+				return
+			case <-time.After(100 * time.Millisecond):
+				do()
+			}
+		}
+	}()
+}
+
 const tvPage = "/devices/00:00:5e:10:00:14"
 
 // contrast is asked of the browser: the pairs of text and ground that are
@@ -274,23 +293,14 @@ func TestLiveInBrowser(t *testing.T) {
 		t.Fatal(err)
 	}
 	tv, phone := h.devices[0].ID, h.devices[5].ID
-	stop := make(chan struct{})
-	defer close(stop)
-	go func() { // the browser may subscribe a moment later
-		for {
-			select {
-			case <-stop:
-				return
-			case <-time.After(100 * time.Millisecond):
-				live.Record(journal.Entry{At: noon, Device: phone, Log: devices.LogCounts, Lookup: &journal.Lookup{Name: "private.example"}})
-				live.Record(journal.Entry{At: noon, Device: tv, Log: devices.LogNames, Flow: &journal.Flow{
-					Flow:        flow.Flow{Name: "<img src=x onerror=alert(1)>.example", Counters: flow.Counters{Orig: flow.Count{Bytes: 1500}}},
-					Seen:        dissect.Result{Protection: flow.Readable, Reason: "plain HTTP request"},
-					Destination: atlas.Destination{Organisation: "Samsung"},
-				}})
-			}
-		}
-	}()
+	again(t, func() {
+		live.Record(journal.Entry{At: noon, Device: phone, Log: devices.LogCounts, Lookup: &journal.Lookup{Name: "private.example"}})
+		live.Record(journal.Entry{At: noon, Device: tv, Log: devices.LogNames, Flow: &journal.Flow{
+			Flow:        flow.Flow{Name: "<img src=x onerror=alert(1)>.example", Counters: flow.Counters{Orig: flow.Count{Bytes: 1500}}},
+			Seen:        dissect.Result{Protection: flow.Readable, Reason: "plain HTTP request"},
+			Destination: atlas.Destination{Organisation: "Samsung"},
+		}})
+	})
 	text := textWith(t, ctx, ".feed:has(.new .readable)", "Samsung")
 	for _, want := range []string{"Living-room TV", "<img src=x onerror=alert(1)>.example", "1.5\u00a0kB out", "Samsung", "Anna’s phone", "counted, not by name"} {
 		if !strings.Contains(text, want) {
@@ -324,18 +334,9 @@ func TestHomeRefreshesInBrowser(t *testing.T) {
 	if err := h.SetName(ctx, h.devices[4].ID, "Coffee machine"); err != nil {
 		t.Fatal(err)
 	}
-	stop := make(chan struct{})
-	defer close(stop)
-	go func() { // the browser may subscribe a moment later
-		for {
-			select {
-			case <-stop:
-				return
-			case <-time.After(200 * time.Millisecond):
-				live.Record(journal.Entry{At: noon, Device: h.devices[4].ID, Log: devices.LogNames, Lookup: &journal.Lookup{Name: "a.example"}})
-			}
-		}
-	}()
+	again(t, func() {
+		live.Record(journal.Entry{At: noon, Device: h.devices[4].ID, Log: devices.LogNames, Lookup: &journal.Lookup{Name: "a.example"}})
+	})
 	textWith(t, ctx, "#today", "Coffee machine")
 	if same, err := chromedp.Run(ctx, chromedp.Evaluate[bool](`window.same === true`)); err != nil || !same {
 		t.Errorf("the page was loaded anew (%v)", err)
