@@ -27,21 +27,33 @@ func (k *Kernel) Watch(ctx context.Context, changed func()) error {
 	defer c.Close()
 	stop := context.AfterFunc(ctx, func() { _ = c.SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
-	// Too many changes at once are a change, whatever they were.
 	comm, err := os.ReadFile("/proc/self/comm")
 	if err != nil {
 		return fmt.Errorf("enforce: %w", err)
 	}
 	us := process{uint32(os.Getpid()), strings.TrimSpace(string(comm))}
+	news := make(chan struct{}, 1)
+	told := make(chan struct{})
+	go func() {
+		defer close(told)
+		tell(news, changed)
+	}()
+	defer func() { close(news); <-told }()
 	k.watched.Store(true)
 	defer k.watched.Store(false)
-	rules := false // the transaction that is being told changes more than what sets of others hold
+	rules := false            // the transaction that is being told changes more than what sets of others hold
+	var missedUntil time.Time // until then what is told may not be all
 	for {
 		msgs, err := c.Receive()
 		if ctx.Err() != nil {
 			return nil
 		}
-		foreign := err != nil // most likely more than fits
+		if err != nil {
+			// Most likely more than fits: a change, whatever it was. And the kernel drops
+			// all further ones, silently, until the last that waits here was read.
+			missedUntil = time.Now().Add(time.Second)
+		}
+		foreign := time.Now().Before(missedUntil)
 		for _, m := range msgs {
 			rules = rules || !fillsTheirSet(m)
 			who, ok := changedBy(m)
@@ -55,13 +67,20 @@ func (k *Kernel) Watch(ctx context.Context, changed func()) error {
 			continue
 		}
 		k.othersChanged.Store(true)
-		changed()
-		// Who changes the rules all the time shall not keep us busy all the time.
 		select {
-		case <-ctx.Done():
-			return nil
-		case <-time.After(200 * time.Millisecond):
+		case news <- struct{}{}:
+		default:
 		}
+	}
+}
+
+// tell calls changed for all news of a while together, until there are no more:
+// who changes the rules all the time shall not keep us busy all the time. Watch
+// itself may not pause, for what it does not read in time is lost.
+func tell(news <-chan struct{}, changed func()) {
+	for range news {
+		changed()
+		time.Sleep(200 * time.Millisecond)
 	}
 }
 

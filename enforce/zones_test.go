@@ -310,6 +310,28 @@ func TestWatch(t *testing.T) {
 	isTold("an element that somebody put into a set of ours")
 	l.sh("nft 'add element inet fw4 names { 192.0.2.3 }; add rule inet fw4 forward_lan ip daddr @names drop'")
 	isTold("a rule that came with an element")
+	// More at once than the kernel keeps for us: what comes right behind it is told, too.
+	var many strings.Builder
+	many.WriteString("add table inet many\nadd chain inet many rules\n")
+	for range 4000 {
+		many.WriteString("add rule inet many rules ip saddr 192.0.2.1 counter drop\n")
+	}
+	file := filepath.Join(t.TempDir(), "many.nft")
+	if err := os.WriteFile(file, []byte(many.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	l.sh("nft -f " + file + "; nft add chain inet many last")
+	time.Sleep(50 * time.Millisecond)
+	l.k.othersChanged.Store(false) // Set has looked
+	l.sh("nft add rule inet many last drop")
+	for deadline := time.Now().Add(patient); !l.k.othersChanged.Load(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("a change right after more than the kernel keeps was not noticed")
+		}
+	}
+	settle()
+	l.sh("nft delete table inet many")
+	isTold("a table that went")
 	l.set(d)
 	l.expect("after fw4 reload", guest, "udp", netlab.RouterGuest4.Addr(), 53, "ours")
 	stop()
