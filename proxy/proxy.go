@@ -6,7 +6,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -358,106 +357,6 @@ func (p *Proxy) accept(ctx context.Context, l net.Listener, handed bool) error {
 	}
 }
 
-// takeProbe takes up what the router itself asks our listeners, in the way of every
-// other connection, so that it hangs where those hang. It takes no place of a device's,
-// and ends no connection that rests.
-func (p *Proxy) takeProbe(ctx context.Context, c *conn) {
-	select {
-	case p.probes <- struct{}{}:
-		p.conns.Go(func() {
-			c.carry(ctx)
-			<-p.probes
-		})
-	default:
-		p.metrics.refused.WithLabelValues("own").Inc()
-		reset(c.TCPConn)
-	}
-}
-
-// The rule at the cap: who rests between two HTTP requests makes room, for clients
-// must bear that anyway; where nobody rests, the new connection is reset. Our own
-// probe fails then, too, and while that lasts the kernel leaves new connections alone:
-// they pass by us, seen as those of unguarded devices are.
-
-// takeSlot takes one of all places.
-func (p *Proxy) takeSlot() bool {
-	for {
-		select {
-		case p.slots <- struct{}{}:
-			return true
-		default:
-			if !p.makeRoom(func(*conn) bool { return true }) {
-				return false
-			}
-		}
-	}
-}
-
-// hasRoom reports whether c's device has room for it. No device may have more than
-// half of all places: the others' web must not depend on how it behaves.
-func (p *Proxy) hasRoom(c *conn) bool {
-	for {
-		p.mu.Lock()
-		if p.held[c.device.ID] < max(p.cfg.MaxConns/2, 1) {
-			p.held[c.device.ID]++
-			c.counted = true
-			p.mu.Unlock()
-			return true
-		}
-		p.mu.Unlock()
-		if !p.makeRoom(func(other *conn) bool { return other.device.ID == c.device.ID }) {
-			return false
-		}
-	}
-}
-
-// couldTakeSlot reports whether takeSlot would find a place.
-func (p *Proxy) couldTakeSlot() (could bool) {
-	if len(p.slots) < cap(p.slots) {
-		return true
-	}
-	p.live.Range(func(key, _ any) bool {
-		could = key.(*conn).rest.now.Load()
-		return !could
-	})
-	return could
-}
-
-// makeRoom ends a connection that rests, among those that will do.
-func (p *Proxy) makeRoom(willDo func(*conn) bool) (made bool) {
-	p.live.Range(func(key, _ any) bool {
-		c := key.(*conn)
-		made = c.rest.now.Load() && willDo(c) && c.proxy.parking.forget(c.waits[0].Load())
-		if made {
-			_ = c.Close()
-		}
-		return !made
-	})
-	return made
-}
-
-// enter makes c, which has a place, one of those that are carried.
-func (p *Proxy) enter(c *conn) {
-	p.metrics.open.Inc()
-	p.conns.Add(1)
-	p.live.Store(c, struct{}{})
-}
-
-// leave gives c's place back.
-func (p *Proxy) leave(c *conn) {
-	if c.counted {
-		p.mu.Lock()
-		if p.held[c.device.ID]--; p.held[c.device.ID] == 0 {
-			delete(p.held, c.device.ID)
-		}
-		p.mu.Unlock()
-	}
-	p.live.Delete(c)
-	p.metrics.open.Dec()
-	<-p.slots
-	p.conns.Done()
-}
-
 // Reconsider asks policy again about everything that is carried and ends what it
 // would refuse now: for when a rule was made or came to its end, and when a device
 // is to be treated otherwise. What is being judged meanwhile is judged once more.
@@ -468,56 +367,3 @@ func (p *Proxy) Reconsider() {
 		return true
 	})
 }
-
-// Probe makes a real connection through each of our own listeners and waits
-// until it was taken up, judged and answered.
-func (p *Proxy) Probe(ctx context.Context) error {
-	for _, ep := range p.endpoints() {
-		if err := p.probe(ctx, ep); err != nil {
-			return fmt.Errorf("connection through our own listener %s: %w", ep, err)
-		}
-	}
-	return nil
-}
-
-func (p *Proxy) probe(ctx context.Context, ep netip.AddrPort) error {
-	if ep.Addr().IsUnspecified() {
-		lo := netip.IPv6Loopback()
-		if ep.Addr().Is4() {
-			lo = netip.AddrFrom4([4]byte{127, 0, 0, 1})
-		}
-		ep = netip.AddrPortFrom(lo, ep.Port())
-	}
-	d := net.Dialer{Timeout: 2 * time.Second}
-	d.SetMultipathTCP(false)
-	c, err := d.DialContext(ctx, "tcp", ep.String())
-	if err != nil {
-		return err
-	}
-	defer c.Close()
-	deadline := time.Now().Add(2 * time.Second) // the kernel's clock, not the house's
-	if t, ok := ctx.Deadline(); ok && t.Before(deadline) {
-		deadline = t
-	}
-	if err := c.SetDeadline(deadline); err != nil {
-		return err
-	}
-	if _, err := c.Write([]byte(p.token)); err != nil {
-		return err
-	}
-	var answer [2]byte
-	switch n, err := io.ReadFull(c, answer[:]); {
-	case string(answer[:n]) == probeOK:
-		return nil
-	case string(answer[:n]) == probeFull:
-		return fmt.Errorf("all of its %d places are taken: option max_connections of config proxy makes more", p.cfg.MaxConns)
-	default:
-		return fmt.Errorf("not answered: %w", errors.Join(err, ctx.Err()))
-	}
-}
-
-// What a probe is answered.
-const probeOK, probeFull = "ok", "no"
-
-// maxProbes bounds what the router itself asks at a time.
-const maxProbes = 16
