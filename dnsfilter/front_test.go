@@ -125,7 +125,7 @@ func (two twins) differ(t *testing.T, packet []byte) string {
 		if _, err := conn.Write(packet); err != nil {
 			t.Fatal(err)
 		}
-		if err := conn.SetReadDeadline(time.Now().Add(5 * time.Second)); err != nil {
+		if err := conn.SetReadDeadline(time.Now().Add(patient)); err != nil {
 			t.Fatal(err)
 		}
 		buf := make([]byte, 64<<10)

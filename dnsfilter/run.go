@@ -208,6 +208,9 @@ func (s *Server) askUpstream(ctx context.Context, u Upstream) error {
 func exchange(ctx context.Context, network, addr string, q *dns.Msg, u *Upstream) (*dns.Msg, error) {
 	c := &dns.Client{Net: network, Timeout: 2 * time.Second}
 	if u != nil && u.TLS {
+		// A slow router needs its time for a handshake, and more for the first one,
+		// when it reads the certificates of all authorities.
+		c.Timeout = 5 * time.Second
 		c.TLSConfig = u.tlsConfig()
 	}
 	conn, err := c.DialContext(ctx, addr)

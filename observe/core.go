@@ -145,9 +145,15 @@ func (c *core) identify(s *running, e *flow.Event) {
 		s.base, s.parts, s.First, s.traits = old.counters, 1, time.Unix(0, old.first), old.traits
 		return
 	}
-	// What ran before we did was recorded by whoever ran before us.
+	// What ran before we did was recorded by whoever ran before us. Where the kernel does
+	// not say when a connection began, the first dump is of such connections; where it
+	// does, a dump may well be the first that we hear of one that began since.
 	const firstDump = 5 * time.Second
-	if e.Kind == flow.Update && (e.Start.Before(c.started) && !e.Start.IsZero() || c.now.Sub(c.started) < firstDump) {
+	ranBefore := e.Start.Before(c.started)
+	if e.Start.IsZero() {
+		ranBefore = c.now.Sub(c.started) < firstDump
+	}
+	if e.Kind == flow.Update && ranBefore {
 		s.base = e.Counters
 	}
 }

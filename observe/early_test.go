@@ -91,3 +91,38 @@ func TestEarlyIsBounded(t *testing.T) {
 		t.Errorf("%d are held, at most %d wanted", len(x.told), maxEarly)
 	}
 }
+
+// The kernel's table may tell of a connection before its event is read, right after
+// our start, too: whether it ran before us says its beginning.
+func TestADumpIsReadBeforeTheEvent(t *testing.T) {
+	began := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	for _, c := range []struct {
+		why   string
+		start time.Time // of the connection, where the kernel says it
+		dump  time.Time
+		want  uint64 // packets
+	}{
+		{"began since", began.Add(time.Second), began.Add(2 * time.Second), 9},
+		{"ran before us", began.Add(-time.Second), began.Add(2 * time.Second), 4},
+		{"ran before us, told late", began.Add(-time.Second), began.Add(time.Minute), 4},
+		{"of the first dump, from a kernel that dates nothing", time.Time{}, began.Add(2 * time.Second), 4},
+		{"of a later one", time.Time{}, began.Add(time.Minute), 9},
+	} {
+		b := &book{}
+		o, err := New(Config{Devices: house(), Record: b})
+		if err != nil {
+			t.Fatal(err)
+		}
+		o.core.started, o.core.now = began, c.dump
+		o.core.event(&flow.Event{Kind: flow.Update, ID: 1, Tuple: tvWeb, Start: c.start, Counters: count(5)})
+		o.core.event(&flow.Event{Kind: flow.New, ID: 1, Tuple: tvWeb, Start: c.start})
+		o.core.event(&flow.Event{Kind: flow.Destroy, ID: 1, Tuple: tvWeb, Start: c.start, Counters: count(9)})
+		var got uint64
+		for _, e := range b.flows() {
+			got += e.Flow.Counters.Orig.Packets
+		}
+		if got != c.want {
+			t.Errorf("%s: %d packets recorded, want %d", c.why, got, c.want)
+		}
+	}
+}

@@ -138,7 +138,7 @@ func authority(t *testing.T, name string) (*x509.CertPool, tls.Certificate) {
 // asked waits until n servers were asked.
 func (s *sides) asked(n int) {
 	s.t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(patient)
 	for s.Asked().Servers < n {
 		if time.Now().After(deadline) {
 			s.t.Fatalf("%d servers were asked, want %d", s.Asked().Servers, n)

@@ -148,7 +148,7 @@ func (h *holding) ask(say string) net.Conn {
 // hears reads what c is sent until it has heard what.
 func hears(t *testing.T, c net.Conn, what string) {
 	t.Helper()
-	c.SetReadDeadline(time.Now().Add(20 * time.Second))
+	c.SetReadDeadline(time.Now().Add(patient))
 	var all []byte
 	for b := make([]byte, 1); !strings.HasSuffix(string(all), what); {
 		if _, err := c.Read(b); err != nil {
@@ -287,7 +287,7 @@ func TestWhatIsRefusedNowEndsAtOnce(t *testing.T) {
 				t.Run(name+"/"+why, func(t *testing.T) {
 					h := newHolding(t)
 					c := run(t, h)
-					for deadline := time.Now().Add(20 * time.Second); h.open.Load() == 0; { // it has only just been taken up
+					for deadline := time.Now().Add(patient); h.open.Load() == 0; { // it has only just been taken up
 						if time.Now().After(deadline) {
 							t.Fatal("the origin holds no connection")
 						}
@@ -299,11 +299,11 @@ func TestWhatIsRefusedNowEndsAtOnce(t *testing.T) {
 					}
 					change(h)
 					h.Reconsider()
-					c.SetReadDeadline(time.Now().Add(20 * time.Second))
+					c.SetReadDeadline(time.Now().Add(patient))
 					if _, err := io.Copy(io.Discard, c); isTimeout(err) {
 						t.Error("the device's side goes on")
 					}
-					deadline := time.Now().Add(20 * time.Second)
+					deadline := time.Now().Add(patient)
 					for h.open.Load() > 0 || len(h.slots) > 0 {
 						if time.Now().After(deadline) {
 							t.Fatalf("the origin holds %d connections, we %d", h.open.Load(), len(h.slots))
@@ -332,7 +332,7 @@ func TestChoicesMadeWhileJudging(t *testing.T) {
 				}
 			}))
 			c := h.ask(first)
-			c.SetReadDeadline(time.Now().Add(20 * time.Second))
+			c.SetReadDeadline(time.Now().Add(patient))
 			if b, err := io.ReadAll(c); isTimeout(err) || strings.Contains(string(b), "200 OK") {
 				t.Errorf("it is carried: %q %v", b, err)
 			}
@@ -403,7 +403,7 @@ func TestAskingTakesNoPlace(t *testing.T) {
 	}
 	c := h.ask("GET /keep HTTP/1.1\r\nHost: m.example\r\n\r\n")
 	hears(t, c, "\r\n\r\nok")
-	for deadline := time.Now().Add(20 * time.Second); h.Asked().Able == 0; {
+	for deadline := time.Now().Add(patient); h.Asked().Able == 0; {
 		if time.Now().After(deadline) {
 			t.Fatalf("at the cap: %+v", h.Asked())
 		}

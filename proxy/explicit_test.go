@@ -88,7 +88,7 @@ func (v *town) from(n byte) net.Conn {
 		v.t.Fatal(err)
 	}
 	v.t.Cleanup(func() { c.Close() })
-	c.SetDeadline(time.Now().Add(10 * time.Second))
+	c.SetDeadline(time.Now().Add(patient))
 	return c
 }
 
@@ -99,7 +99,7 @@ func (v *town) browser() *http.Client {
 		TLSClientConfig: &tls.Config{InsecureSkipVerify: true},
 	}
 	v.t.Cleanup(tr.CloseIdleConnections)
-	return &http.Client{Transport: tr, Timeout: 10 * time.Second}
+	return &http.Client{Transport: tr, Timeout: patient}
 }
 
 func TestExplicitProxyCarriesByName(t *testing.T) {
@@ -229,7 +229,7 @@ func TestWhatTheExplicitProxyRefuses(t *testing.T) {
 	}
 	// Who is not of the house, or is not looked after, is reset: PAC says DIRECT then.
 	for n, who := range map[byte]string{66: "a stranger", 67: "a device that is off"} {
-		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, n)}, Timeout: 5 * time.Second}
+		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, n)}, Timeout: patient}
 		c, err := d.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", v.port))
 		if err == nil {
 			io.WriteString(c, "GET http://maker.example/ HTTP/1.1\r\nHost: maker.example\r\n\r\n")

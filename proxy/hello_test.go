@@ -140,7 +140,10 @@ func TestNoByteLeavesBeforeTheVerdict(t *testing.T) {
 			var judged atomic.Bool
 			w, told := &witness{}, &carriedLog{}
 			l := newLab(t, func(cfg *Config) {
-				cfg.Observer, cfg.PeekTimeout = told, 300*time.Millisecond
+				cfg.Observer = told
+				if bytes.HasPrefix(hello, c.say) && len(c.say) < len(hello) { // what is said after that is late
+					cfg.PeekTimeout = time.Second
+				}
 				cfg.NameOf = func(devices.ID, netip.Addr) dnsname.Name { return c.looked }
 				cfg.Decider = deciderFunc(func(q policy.Query) policy.Verdict {
 					if q.Name == "probe.invalid" {
@@ -232,7 +235,7 @@ func TestSilentClients(t *testing.T) {
 			})
 			conn := l.dial(netip.MustParseAddrPort("192.0.2.1:587"))
 			if c.say != "" {
-				deadline := time.Now().Add(5 * time.Second)
+				deadline := time.Now().Add(patient)
 				for dials := 0; dials == 0 && time.Now().Before(deadline); dials, _ = w.saw() {
 					time.Sleep(5 * time.Millisecond)
 				}

@@ -16,7 +16,7 @@ import (
 // waitForRest waits until n sockets are only waited for.
 func (l *lab) waitForRest(n int) {
 	l.t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(patient)
 	for l.parking.len() != n {
 		if time.Now().After(deadline) {
 			l.t.Fatalf("%d sockets rest, want %d", l.parking.len(), n)
@@ -64,7 +64,7 @@ func TestRestIsInvisible(t *testing.T) {
 	})
 	l := newLab(t, nil)
 	c := l.dial(origin)
-	c.SetDeadline(time.Now().Add(time.Minute))
+	c.SetDeadline(time.Now().Add(patient))
 	br := bufio.NewReader(c)
 	_, first := exchange1(t, c, br, "/")
 	for _, path := range []string{"/again", "/poll", "/last"} {
@@ -89,7 +89,7 @@ func TestRequestInPiecesAfterARest(t *testing.T) {
 	o := newRawOrigin(t, ok204)
 	l := newLab(t, nil)
 	c := l.dial(o.addr)
-	c.SetDeadline(time.Now().Add(time.Minute))
+	c.SetDeadline(time.Now().Add(patient))
 	br := bufio.NewReader(c)
 	exchange1(t, c, br, "/first")
 	l.waitForRest(2)
@@ -119,7 +119,7 @@ func TestPipelinedAcrossARest(t *testing.T) {
 					o := newRawOrigin(t, ok204)
 					l := newLab(t, nil)
 					c := l.dial(o.addr)
-					c.SetDeadline(time.Now().Add(time.Minute))
+					c.SetDeadline(time.Now().Add(patient))
 					br := bufio.NewReader(c)
 					io.WriteString(c, first+next[:held])
 					if resp, err := http.ReadResponse(br, nil); err != nil || resp.StatusCode != 204 {
@@ -157,7 +157,7 @@ func TestPipelinedAtTheMomentOfRest(t *testing.T) {
 	for i := range 200 {
 		c := l.dial(origin)
 		all.Go(func() {
-			c.SetDeadline(time.Now().Add(time.Minute))
+			c.SetDeadline(time.Now().Add(patient))
 			br := bufio.NewReader(c)
 			held := i % 4
 			io.WriteString(c, "GET /first HTTP/1.1\r\nHost: m.example\r\n\r\n"+next[:held])
@@ -191,7 +191,7 @@ func TestEmptyLinesAroundARest(t *testing.T) {
 	o := newRawOrigin(t, ok204)
 	l := newLab(t, nil)
 	c := l.dial(o.addr)
-	c.SetDeadline(time.Now().Add(time.Minute))
+	c.SetDeadline(time.Now().Add(patient))
 	br := bufio.NewReader(c)
 	io.WriteString(c, "\r\nPOST /first HTTP/1.1\r\nHost: m.example\r\nContent-Length: 3\r\n\r\nabc\r\n") // as old clients do
 	if resp, err := http.ReadResponse(br, nil); err != nil || resp.StatusCode != 204 {
@@ -215,7 +215,7 @@ func TestSlowClientsAreLetGo(t *testing.T) {
 		say string
 	}{{o.addr, ""}, {dead, ""}, {o.addr, "GET / HT"}, {o.addr, "GET / HTTP/1.1\r\nHost: m.example\r\n"}} {
 		conn := l.dial(c.to)
-		conn.SetDeadline(time.Now().Add(time.Minute))
+		conn.SetDeadline(time.Now().Add(patient))
 		go func() { // a byte now and then
 			io.WriteString(conn, c.say)
 			for range 100 {
@@ -226,7 +226,7 @@ func TestSlowClientsAreLetGo(t *testing.T) {
 			}
 		}()
 	}
-	deadline := time.Now().Add(2 * headerTimeout)
+	deadline := time.Now().Add(patient)
 	for len(l.slots) > 0 {
 		if time.Now().After(deadline) {
 			t.Fatalf("%d slow clients still hold their places", len(l.slots))

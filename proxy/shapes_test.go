@@ -185,7 +185,7 @@ func TestShapes(t *testing.T) {
 	var sent sync.WaitGroup
 	var mu sync.Mutex
 	through := map[[2]string]string{}
-	atATime := make(chan struct{}, 64)
+	atATime := make(chan struct{}, 128)
 	for name, shape := range shapes {
 		for server, origin := range servers { // paths of one length, for lengths are what this is about
 			sent.Go(func() {
@@ -280,7 +280,7 @@ func say(t *testing.T, to, from, text string) string {
 	go io.WriteString(c, text)
 	var got bytes.Buffer
 	buf := make([]byte, 4096)
-	for wait := 5 * time.Second; ; wait = time.Second {
+	for wait := patient; ; wait = 3 * time.Second {
 		c.SetReadDeadline(time.Now().Add(wait))
 		n, err := c.Read(buf)
 		got.Write(buf[:n])
@@ -315,7 +315,7 @@ func witnessedGo(t *testing.T) witnessed {
 	go s.Serve(ln)
 	t.Cleanup(func() { s.Close() })
 	return witnessed{addrPort(ln.Addr()), func(path string) []string {
-		for deadline := time.Now().Add(5 * time.Second); busy.Load() > 0 && time.Now().Before(deadline); {
+		for deadline := time.Now().Add(patient); busy.Load() > 0 && time.Now().Before(deadline); {
 			time.Sleep(time.Millisecond)
 		}
 		mu.Lock()
@@ -353,7 +353,7 @@ http {
 	}
 	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
 	at := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), port)
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(patient); ; time.Sleep(10 * time.Millisecond) {
 		c, err := net.Dial("tcp", at.String())
 		if err == nil {
 			c.Close()

@@ -197,7 +197,7 @@ func (g *guarded) client(dst netip.AddrPort) *http.Client {
 	tr := &http.Transport{
 		DialContext: func(context.Context, string, string) (c net.Conn, err error) {
 			err = g.house.Devices["toy"].Do(func() error {
-				c, err = net.DialTimeout("tcp", dst.String(), 5*time.Second)
+				c, err = net.DialTimeout("tcp", dst.String(), patient)
 				return err
 			})
 			return c, err
@@ -205,7 +205,7 @@ func (g *guarded) client(dst netip.AddrPort) *http.Client {
 		TLSClientConfig:   &tls.Config{InsecureSkipVerify: true},
 		DisableKeepAlives: true,
 	}
-	return &http.Client{Transport: tr, Timeout: 10 * time.Second}
+	return &http.Client{Transport: tr, Timeout: patient}
 }
 
 // carried is the next thing that the proxy recorded.

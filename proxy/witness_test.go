@@ -48,7 +48,7 @@ func TestIdentifiersAreSummed(t *testing.T) {
 	ask("GET", "/c", "X-User: "+mail+"\r\n", "")
 	ask("POST", "/d", "Content-Type: application/x-www-form-urlencoded\r\n", "user=admin&password=admin&mac="+mac)
 	ask("POST", "/e", "Content-Type: image/png\r\n", "mac="+mac)
-	deadline := time.Now().Add(5 * time.Second)
+	deadline := time.Now().Add(patient)
 	for {
 		seen := told.last("m.example")
 		got := ""
