@@ -104,6 +104,9 @@ func (c *core) event(e *flow.Event) {
 	if !ok && (!known || s.takenTo == nil) { // but to our own proxy, once it said what for
 		return
 	}
+	if e.Kind == flow.Destroy {
+		c.early.over(t, e.ID)
+	}
 	if known && s.ID != 0 && e.ID != 0 && s.ID != e.ID {
 		if e.Kind == flow.Destroy {
 			return // of an earlier connection, which was recorded

@@ -14,10 +14,15 @@ const maxEarly = 65_536
 // early is what the journal already has of connections that had to leave the table
 // while the kernel goes on to count them. When there are more than it holds, one is
 // forgotten and may be counted again, which the metric tells.
+//
+// The kernel's table is read beside its events: what was read of a connection before its
+// end may be told after it, and would be counted again. So the last that ended are known,
+// each in the place that its hash gives it.
 type early struct {
-	seed maphash.Seed
-	told map[uint64]recorded
-	m    *metrics
+	seed  maphash.Seed
+	told  map[uint64]recorded
+	ended [4096]uint64
+	m     *metrics
 }
 
 // recorded is what the journal has of a connection.
@@ -71,12 +76,21 @@ func (x *early) drop(k uint64) {
 	}
 }
 
+// over notes that one of the kernel's entries ended.
+func (x *early) over(t flow.Tuple, id uint32) {
+	k := x.key(t, id)
+	x.ended[k%uint64(len(x.ended))] = k
+}
+
 // nothingNew reports whether the journal has all that e says already.
 func (x *early) nothingNew(t flow.Tuple, e *flow.Event) bool {
-	if len(x.told) == 0 || e.Kind == flow.New {
+	if e.Kind == flow.New {
 		return false
 	}
 	k := x.key(t, e.ID)
+	if e.Kind == flow.Update && x.ended[k%uint64(len(x.ended))] == k {
+		return true
+	}
 	r, ok := x.told[k]
 	if !ok || e.Counters != (flow.Counters{}) && e.Counters != r.counters {
 		return false
