@@ -29,6 +29,7 @@ type Conversation struct {
 	rtp     [2]rtpTrace
 	short   [2]quicTrace // while nothing is known, on QUIC's port
 	vpn     [2]byte      // how the last datagram began that may have been OpenVPN's
+	counted [2]numbered  // the last datagram that may have been a sealed one with a number
 	oddQUIC bool         // one of them was none of QUIC's
 	media   []Media      // announced so far
 	sizes   [2]int       // bytes of payload seen
@@ -59,7 +60,7 @@ func (c *Conversation) Reset(p flow.Proto, dst uint16) {
 	c.proto, c.ports, c.local, c.state, c.rec = p, [2]uint16{0, dst}, false, no, nil
 	c.best, c.tls, c.quic, c.sizes, c.try = Result{}, tlsTalk{}, nil, [2]int{}, Result{}
 	c.dtls, c.rtp, c.media, c.turned = nil, [2]rtpTrace{}, nil, false
-	c.short, c.vpn, c.oddQUIC = [2]quicTrace{}, [2]byte{}, false
+	c.short, c.vpn, c.counted, c.oddQUIC = [2]quicTrace{}, [2]byte{}, [2]numbered{}, false
 	c.dir[0].reset()
 	c.dir[1].reset()
 }
@@ -293,9 +294,9 @@ func (c *Conversation) readUDP(dir flow.Dir, pkt *flow.Packet) {
 	}
 }
 
-// feedIP judges what is neither TCP nor UDP by its protocol number alone.
-func (c *Conversation) feedIP(*flow.Packet) {
-	r, ok := ipProtocol(c.proto)
+// feedIP judges what is neither TCP nor UDP by its protocol number, IPsec by its bytes too.
+func (c *Conversation) feedIP(pkt *flow.Packet) {
+	r, ok := ipProtocol(c.proto, pkt.Payload)
 	if !ok {
 		return
 	}

@@ -174,7 +174,13 @@ func dtlsRecords(b []byte, missing int) (first dtlsRecord, ok bool) {
 		if version != 0xfeff && version != 0xfefd && version != 0x0100 || size == 0 || size > len(b)-13+missing {
 			return first, false
 		}
+		if version == 0x0100 && size > len(b)-13 {
+			return first, false // too little of it to be told from other things
+		}
 		body := b[13:min(13+size, len(b))]
+		if b[0] == recHandshake && b[3]|b[4] == 0 && !dtlsOpens(body, size) {
+			return first, false
+		}
 		if n == 0 {
 			first = dtlsRecord{b[0], version, binary.BigEndian.Uint16(b[3:]), body}
 			if first.kind == recAppData && first.epoch == 0 {
@@ -184,6 +190,16 @@ func dtlsRecords(b []byte, missing int) (first dtlsRecord, ok bool) {
 		b = b[13+len(body):]
 	}
 	return first, first.version != 0
+}
+
+// dtlsOpens reports whether a handshake record in clear, size bytes on the wire, begins
+// with a message that there is, and a fragment of it that fits (RFC 6347 §4.2.2).
+func dtlsOpens(b []byte, size int) bool {
+	if len(b) < 12 {
+		return size > len(b)
+	}
+	whole, off, got := size24(b[1:]), size24(b[6:]), size24(b[9:])
+	return b[0] <= 24 && got <= size-12 && off+got <= whole
 }
 
 func dtlsVersion(v uint16) string {

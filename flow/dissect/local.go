@@ -280,7 +280,10 @@ func readCoAP(v *view, r *Result) state {
 		return no
 	}
 	class, detail := b[1]>>5, b[1]&0x1f
-	if class == 1 || class == 3 || class > 5 || class == 0 && detail > 7 {
+	if class == 1 || class == 3 || class > 5 || class == 0 && detail > 7 || b[1] == 0 && v.size() > 4 {
+		return no
+	}
+	if !coapOptions(b[4:], int(b[0]&0x0f), v.missing > 0) {
 		return no
 	}
 	r.readable("CoAP without DTLS")
@@ -289,6 +292,38 @@ func readCoAP(v *view, r *Result) state {
 	ids.scan(b[4:])
 	ids.into(r)
 	return final
+}
+
+// coapOptions reports whether a token and options stand in b, in order, up to its end or
+// to a payload (RFC 7252 §3.1).
+func coapOptions(b []byte, token int, cut bool) bool {
+	r := reader{b: b}
+	r.take(token)
+	for number := 0; len(r.b) > 0; {
+		head := r.u8()
+		if head == 0xff {
+			return len(r.b) > 0 || cut
+		}
+		delta, size := r.coapNumber(head>>4), r.coapNumber(head&0x0f)
+		number += delta
+		if r.take(size); r.bad || number == 0 || number > 1<<16 {
+			return cut
+		}
+	}
+	return cut || !r.bad
+}
+
+// coapNumber is a delta or a length, of which larger ones stand in the bytes that follow.
+func (r *reader) coapNumber(n int) int {
+	switch n {
+	case 13:
+		return 13 + r.u8()
+	case 14:
+		return 269 + r.u16()
+	case 15: // kept free
+		r.take(len(r.b) + 1)
+	}
+	return n
 }
 
 // coapPath reports whether b is a token and ordered options, one of which is a

@@ -111,6 +111,17 @@ func mqttUnderway(v *view, r *Result) state {
 	return yes
 }
 
+// mqttFlags reports whether a packet of this kind may have these flags (MQTT 5.0 §2.1.3).
+func mqttFlags(kind, flags byte) bool {
+	switch kind {
+	case 3:
+		return true
+	case 6, 8, 10:
+		return flags&^8 == 2 // before 3.1.1 they could be marked as sent again
+	}
+	return flags == 0
+}
+
 func mqttPackets(b []byte) bool {
 	for len(b) > 0 {
 		kind := b[0] >> 4
@@ -118,7 +129,7 @@ func mqttPackets(b []byte) bool {
 		if kind == 0 || n == 0 {
 			return false
 		}
-		if kind != 3 && b[0]&0x0f != 0 && b[0]&0x0f != 2 { // only PUBLISH has free flags
+		if !mqttFlags(kind, b[0]&0x0f) || size > 1<<8 && kind >= 4 && kind <= 7 || kind >= 12 && kind < 14 && size != 0 {
 			return false
 		}
 		if kind == 3 && len(b) >= 3+n && int(binary.BigEndian.Uint16(b[1+n:])) > size {

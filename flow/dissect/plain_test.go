@@ -330,20 +330,81 @@ func TestPortsAreNoForm(t *testing.T) {
 		"no words":                {123, "\x23\x02\x06\xec" + strings.Repeat("\x01", 45), "ntp readable false"},
 		"an address":              {547, "\x01\x12\x34\x56\x00\x08\x00\x02\x00\x00", "dhcpv6 readable true"},
 		"options that do not fit": {547, "\x01\x12\x34\x56" + noise(40), "dhcpv6 readable false"},
-		"matter":                  {5540, matter("\x00", "\x00"), "matter encrypted false"},
+		"matter":                  {5540, matter("\x00", "\x00"), "matter cannot-tell false"},
 		"matter, bits not free":   {5540, matter("\x08", "\x00"), "unknown cannot-tell false"},
 		"matter, no such session": {5540, matter("\x00", "\x02"), "unknown cannot-tell false"},
 		"matter, not sealed":      {5540, "\x00\x01\x02\x00\x00\x00\x00\x09" + strings.Repeat("\x07", 64), "unknown cannot-tell false"},
-		"esp":                     {4500, "\x12\x34\x56\x78\x00\x00\x00\x07" + noise(160), "ipsec encrypted false"},
+		"esp":                     {4500, "\x12\x34\x56\x78\x00\x00\x00\x07" + noise(160), "ipsec cannot-tell false"},
 		"esp without a number":    {4500, "\x12\x34\x56\x78\x7f\x00\x00\x07" + noise(160), "unknown cannot-tell false"},
 		"keys":                    {500, ike, "ipsec encrypted false"},
 		"keys of no kind":         {500, ike[:18] + "\x99" + ike[19:], "unknown cannot-tell false"},
 		"keys without an end":     {500, ike[:24] + "\x7f" + ike[25:], "unknown cannot-tell false"},
+		"keys of another length":  {500, ike + "more", "unknown cannot-tell false"},
+		"coap, options in order":  {5683, "\x42\x01\x00\x01ab\xb4read\x04temp\xff1", "coap readable false"},
+		"coap, no such option":    {5683, "\x42\x01\x00\x01ab\xf4read", "unknown cannot-tell false"},
+		"coap, beyond its end":    {5683, "\x42\x01\x00\x01ab\xb9read", "unknown cannot-tell false"},
+		"coap, empty with more":   {5683, "\x40\x00\x00\x01more", "unknown cannot-tell false"},
+		"coap on OpenVPN's port":  {1194, "\x40\x01\x00\x01\xb4read", "coap readable false"},
+		"an id of DNS like DTLS":  {5400, "\x16\x01\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x07printer\x00\x00\x01\x00\x01", "dns readable false"},
 	} {
 		r := talk(flow.UDP, tc.port, "> "+tc.says)
 		if got := fmt.Sprint(r.App, " ", r.Protection, " ", r.Harmless); got != tc.want {
 			t.Errorf("%s: %s (%s), want %s", name, got, r.Reason, tc.want)
 		}
+	}
+}
+
+// What looks random and has a number is known by the numbers that rise.
+func TestNumberedPackets(t *testing.T) {
+	esp := func(spi, n byte) string { return "> \x12\x34\x56" + string([]byte{spi, 0, 0, 0, n}) + noise(160) }
+	matter := func(session, n byte) string {
+		return "> \x00" + string([]byte{session, 2, 0, n, 0, 0, 9}) + noise(64)
+	}
+	for name, tc := range map[string]struct {
+		port  uint16
+		lines []string
+		want  string
+	}{
+		"esp":                   {4500, []string{esp(1, 7), esp(1, 8)}, "ipsec encrypted"},
+		"esp, some lost":        {4500, []string{esp(1, 7), esp(1, 90)}, "ipsec encrypted"},
+		"esp, the same again":   {4500, []string{esp(1, 7), esp(1, 7)}, "ipsec cannot-tell"},
+		"esp, of somebody else": {4500, []string{esp(1, 7), esp(2, 8)}, "ipsec cannot-tell"},
+		"matter":                {5540, []string{matter(1, 7), matter(1, 8)}, "matter encrypted"},
+		"matter, two sessions":  {5540, []string{matter(1, 7), matter(2, 8)}, "matter cannot-tell"},
+		"gzip":                  {4500, []string{"> \x1f\x8b\x08\x00\x00\x00\x00\x00" + noise(160), "> \x1f\x8b\x08\x00\x00\x00\x00\x00" + noise(160)}, "unknown readable"},
+	} {
+		r := talk(flow.UDP, tc.port, tc.lines...)
+		if got := fmt.Sprint(r.App, " ", r.Protection); got != tc.want {
+			t.Errorf("%s: %s (%s), want %s", name, got, r.Reason, tc.want)
+		}
+	}
+}
+
+// IPsec may sign without encrypting: then what it carries can be read (RFC 2410).
+func TestESPWithoutEncryption(t *testing.T) {
+	const head = "\x00\x00\x10\x01\x00\x00\x00\x01"
+	ping4 := "\x45\x00\x00\x1c\x00\x01\x00\x00\x40\x01\xf9\x8c\xc0\xa8\x00\x01\xc0\xa8\x00\x02" + "\x08\x00\xf7\xfe\x00\x00\x00\x01"
+	ping6 := "\x60\x00\x00\x00\x00\x08\x3a\x40\x20\x01\x0d\xb8" + strings.Repeat("\x00", 11) + "\x01\x20\x01\x0d\xb8" + strings.Repeat("\x00", 11) + "\x02\x80\x00\x00\x00\x00\x00\x00\x01"
+	udp := "\x30\x39\x00\x35\x00\x0c\x00\x00\x00\x01\x02\x03"
+	tcp := "\x30\x39\x00\x50\x00\x00\x00\x01\x00\x00\x00\x01\x50\x18\xff\xff\x00\x00\x00\x00\x01\x02"
+	for name, tc := range map[string]struct{ inner, want string }{
+		"a packet in the tunnel":         {ping4 + "\x01\x02\x02\x04" + noise(12), "readable"},
+		"a packet of IPv6":               {ping6 + "\x01\x02\x02\x29" + noise(16), "readable"},
+		"udp":                            {udp + "\x01\x02\x02\x11" + noise(12), "readable"},
+		"udp, signed with SHA-512":       {udp + "\x01\x02\x02\x11" + noise(32), "readable"},
+		"tcp":                            {tcp + "\x01\x02\x03\x04\x04\x06" + noise(16), "readable"},
+		"encrypted":                      {noise(120), "encrypted"},
+		"encrypted, with a like trailer": {noise(60) + "\x01\x02\x02\x11" + noise(12), "encrypted"},
+		"cut":                            {"", "encrypted"},
+	} {
+		c := New(50, 0)
+		c.Feed(flow.Orig, packet(50, flow.Orig, 0, 0, []byte(head+tc.inner)))
+		if r := c.Result(); r.App != "esp" || r.Protection.String() != tc.want {
+			t.Errorf("%s: %s %v (%s), want %s", name, r.App, r.Protection, r.Reason, tc.want)
+		}
+	}
+	if r := talk(flow.UDP, 4500, "> "+head+ping4+"\x01\x02\x02\x04"+noise(12)); r.Protection != flow.Readable {
+		t.Errorf("in UDP: %+v", r)
 	}
 }
 

@@ -58,7 +58,7 @@ func quicVersion(v uint32) (name string, known bool) {
 		return "1", true
 	case v == quicV2, v == quicV2Draft:
 		return "2", true
-	case v>>8 == 0xff0000:
+	case v>>8 == 0xff0000 && v&0xff > 0 && v&0xff <= 34: // the last one
 		return "draft-" + strconv.Itoa(int(v&0xff)), true
 	case v>>8 == 0xfaceb0:
 		return "mvfst-" + strconv.FormatUint(uint64(v&0xff), 16), true

@@ -67,11 +67,11 @@ var tcpRecognisers = [...]recogniser{
 	{app: "vnc", read: readVNC},
 	{app: "bittorrent", read: readBitTorrent},
 	{app: "dnp3", read: readDNP3},
-	{app: "xmpp", read: readXMPP},
-	{app: "smtp", read: readSMTP},
+	{app: "xmpp", read: readXMPP, typed: true},
+	{app: "smtp", read: readSMTP, typed: true},
 	{app: "ftp", read: readFTP, typed: true},
-	{app: "pop3", read: readPOP3},
-	{app: "imap", read: readIMAP},
+	{app: "pop3", read: readPOP3, typed: true},
+	{app: "imap", read: readIMAP, typed: true},
 	{app: "irc", read: readIRC},
 	{app: "redis", read: readRedis},
 	{app: "stun", read: readSTUN},
@@ -139,8 +139,8 @@ var udpRecognisers = [...]recogniser{
 	{app: "weave", read: readWeave},
 }
 
-// ipProtocol judges protocols without ports.
-func ipProtocol(p flow.Proto) (Result, bool) {
+// ipProtocol judges protocols without ports; b is the first packet's content.
+func ipProtocol(p flow.Proto, b []byte) (Result, bool) {
 	r := Result{}
 	switch p {
 	case flow.ICMP, flow.ICMPv6:
@@ -150,8 +150,7 @@ func ipProtocol(p flow.Proto) (Result, bool) {
 		r.App = "igmp"
 		r.harmless("control messages of the network itself")
 	case 50:
-		r.App = "esp"
-		r.encrypted("IPsec ESP")
+		return readESP(b), true
 	case 51:
 		r.App = "ah"
 		r.readable("IPsec AH signs but does not encrypt")

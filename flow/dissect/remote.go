@@ -150,6 +150,9 @@ func readSMB(v *view, r *Result) state {
 			case "\xfdSMB":
 				r.encrypted("SMB with encryption")
 				return final
+			case "\xfcSMB":
+				r.readable("SMB: files compressed, not encrypted")
+				return final
 			case "\xfeSMB":
 				if cmd := binary.LittleEndian.Uint16(b[16:]); cmd >= 5 && cmd <= 17 {
 					r.readable("SMB: files without encryption")
@@ -170,6 +173,10 @@ func readSMB(v *view, r *Result) state {
 // readSOCKS knows SOCKS 5 (RFC 1928) and 4 by request and answer.
 func readSOCKS(v *view, r *Result) state {
 	up, down := v.up, v.down
+	if len(up) == 0 && (socksAnswers(down) || len(down) == 2 && v.port(1080) && down[0] == 5 && down[1] == 0) {
+		r.readable("SOCKS: the proxy's clients, and what they do not encrypt themselves, in clear")
+		return yes
+	}
 	if len(up) < 3 {
 		return no
 	}
@@ -192,6 +199,14 @@ func readSOCKS(v *view, r *Result) state {
 		}
 	}
 	return v.tunnel(r, up, "SOCKS")
+}
+
+// socksAnswers knows a server's side alone: how to sign in, and where it went.
+func socksAnswers(b []byte) bool {
+	if len(b) >= 4 && b[0] == 5 && b[1] == 2 && b[2] == 1 && b[3] == 0 { // signed in
+		b = b[2:]
+	}
+	return len(b) >= 6 && b[1] == 0 && (b[0] == 5 || b[0] == 1) && b[2] == 5 && b[3] <= 8 && b[4] == 0 && (b[5] == 1 || b[5] == 3 || b[5] == 4)
 }
 
 // socksLogin is what a client says when the server chose that it shall sign in by

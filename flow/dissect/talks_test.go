@@ -105,6 +105,27 @@ func TestCutDatagrams(t *testing.T) {
 	}
 }
 
+// A server that does not know TLS answers in its own words: nothing went encrypted.
+func TestTLSRefused(t *testing.T) {
+	hello := goHello(t, clientConfig())
+	for answer, want := range map[string]flow.Protection{
+		"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n": flow.Readable,
+		"\x15\x03\x01\x00\x02\x02\x46":                          flow.Encrypted, // an alert
+	} {
+		c := New(flow.TCP, 8443)
+		for dir := range flow.Dir(2) {
+			syn := packet(flow.TCP, dir, 8443, 99, nil)
+			syn.Flags = flow.SYN
+			c.Feed(dir, syn)
+		}
+		c.Feed(flow.Orig, packet(flow.TCP, flow.Orig, 8443, 100, hello))
+		c.Feed(flow.Reply, packet(flow.TCP, flow.Reply, 8443, 100, []byte(answer)))
+		if r := c.Result(); r.App != "tls" || r.ServerName != site || r.Protection != want {
+			t.Errorf("%q: %+v", answer, r)
+		}
+	}
+}
+
 func TestOddTalks(t *testing.T) {
 	hello := string(goHello(t, clientConfig()))
 	var h2 bytes.Buffer
@@ -150,6 +171,12 @@ func TestOddTalks(t *testing.T) {
 		{"postgres, only the server", flow.TCP, 5432, []string{"< R\x00\x00\x00\x0c\x00\x00\x00\x05abcd"}, Result{App: "postgres", Protection: flow.Readable}},
 		{"openvpn under way", flow.UDP, 1194, []string{"> \x48\x00\x00\x01" + noise(200), "> \x48\x00\x00\x01" + noise(90)}, Result{App: "openvpn", Protection: flow.Encrypted}},
 		{"one packet of openvpn, perhaps", flow.UDP, 1194, []string{"> \x48\x00\x00\x01" + noise(200), "> \x30\x00\x00\x01" + noise(90)}, Result{App: "openvpn"}},
+		{"vnc on the port of mqtt", flow.TCP, 1883, []string{"< RFB 003.008\n", "> RFB 003.008\n"}, Result{App: "vnc", Protection: flow.Readable}},
+		{"mqtt under way", flow.TCP, 1883, []string{"> \x32\x08\x00\x01a\x00\x01on!", "< \x40\x02\x00\x01", "> \xc0\x00", "< \xd0\x00"}, Result{App: "mqtt", Protection: flow.Readable}},
+		{"socks, only the server, with TLS within", flow.TCP, 1080, []string{"< \x05\x00", "< \x05\x00\x00\x01\x0a\x00\x00\x01\x1f\x90", "< \x16\x03\x03\x00\x30\x02" + noise(47)}, Result{App: "socks", Protection: flow.Readable}},
+		{"smb, compressed", flow.TCP, 445, []string{"> \x00\x00\x00\x40\xfcSMB" + noise(60)}, Result{App: "smb", Protection: flow.Readable}},
+		{"tuya, a call of old", flow.UDP, 6666, []string{"> \x00\x00\x55\xaa\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x9c\x00\x00\x00\x00" + `{"ip":"192.168.1.9","gwId":"0123456789","active":2}`}, Result{App: "tuya", Protection: flow.Readable}},
+		{"no draft of quic has such a number", flow.UDP, 443, []string{"> \xc0\xff\x00\x00\xf8\x04" + noise(1200)}, Result{App: "unknown"}},
 		{"rtmp, only the server", flow.TCP, 1935, []string{"< \x03\x00\x00\x00\x01\x00\x00\x00\x00" + noise(128)}, Result{App: "rtmp", Protection: flow.Readable}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

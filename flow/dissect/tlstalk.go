@@ -14,6 +14,7 @@ type tlsTalk struct {
 	server   bool // the server's part is settled
 	chosen   bool // the ServerHello was read, though its certificate may not have been
 	broken   bool // the client's part began like a hello and was none
+	refused  bool // the server answered in clear, in words
 	inner    Hello
 	clientAt flow.Dir
 }
@@ -116,6 +117,8 @@ func (t *tlsTalk) readServer(s *stream, at time.Time) {
 		}
 	case st == NeedMore && !s.full():
 		return
+	case st == NotTLS && s.anchored && len(b) >= 12 && looksReadable(b[:min(len(b), 64)]):
+		t.refused = true
 	}
 	t.server = true
 	s.mute()
@@ -136,6 +139,9 @@ func (t *tlsTalk) result() Result {
 	}
 	if t.inner.TLS.Cipher != 0 && nullCipher(t.inner.TLS.Cipher) {
 		r.Protection = flow.Readable
+	}
+	if t.refused {
+		r.readable("asked for TLS, and the server answered in clear")
 	}
 	return r
 }

@@ -11,6 +11,11 @@ func readTuya(v *view, r *Result) state {
 		return no
 	}
 	r.cannotTell("Tuya's own protocol; its content is hidden with a key per device, how well differs by version")
+	for _, b := range [2][]byte{v.up, v.down} { // version 3.1, and who calls out its presence: JSON as it is
+		if i := bytes.Index(b, []byte(`{"`)); i >= 16 && i < 64 && len(b) > i+8 && looksReadable(b[i:min(len(b), i+32)]) {
+			r.readable("Tuya's own protocol, whose content is not hidden")
+		}
+	}
 	return final
 }
 
@@ -56,20 +61,25 @@ func readMiIO(v *view, r *Result) state {
 // channel's opening (Matter 1.0 §4.4, §4.13).
 func readMatter(v *view, r *Result) state {
 	b := v.up
+	const settingUp = "Matter: a session is being set up"
 	if opensMatter(b) {
-		r.cannotTell("Matter: a session is being set up")
+		r.cannotTell(settingUp)
 		return yes
 	}
 	if !v.port(5540) && v.c.best.App != "matter" || len(b) < 16 || b[0]>>4 != 0 {
 		return no
 	}
 	if binary.LittleEndian.Uint16(b[1:]) == 0 { // unsecured session: only for setting up a secure one
-		r.cannotTell("Matter: a session is being set up")
+		r.cannotTell(settingUp)
 		return yes
 	}
 	// Bits that are kept free, a kind of session, and a tag of 16 bytes at the end.
 	if b[0]&0x08 != 0 || b[0]&3 == 3 || b[3]&0x1c != 0 || b[3]&3 > 1 || len(b) < 24 || !sealedBytes(b[8:]) {
 		return no
+	}
+	if session := uint32(binary.LittleEndian.Uint16(b[1:])); !v.goesOn(session, binary.LittleEndian.Uint32(b[4:])) && v.c.best.Reason != settingUp {
+		r.cannotTell("by its port and form it is Matter; one packet alone does not show it")
+		return yes
 	}
 	r.encrypted("Matter: a secure session")
 	return final
