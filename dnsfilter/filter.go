@@ -179,15 +179,10 @@ func (l *lookup) pass(ctx context.Context, w dns.ResponseWriter) (int, error) {
 }
 
 func (l *lookup) decide(layer policy.Layer, name dnsname.Name, qtype uint16, addr netip.Addr) policy.Verdict {
-	d := l.dest
-	if name != l.name {
-		d = l.describe(name)
-	}
 	return l.cfg.Decider.Decide(policy.Query{
 		Layer: layer, Now: l.start,
 		Device: l.device.ID, Kind: l.device.Kind, Mode: l.device.Mode,
 		Name: name, Asked: l.name, Type: qtype, Addr: addr,
-		Purpose: string(d.Purpose), Country: d.Country,
 		ClientAddr: l.client, ClientMAC: macOf(l.device), ClientName: l.device.Name,
 	})
 }
@@ -225,7 +220,7 @@ func (l *lookup) tell(rcode int, v policy.Verdict, layer policy.Layer) {
 		At: l.start, Device: l.device.ID, Log: l.device.Log,
 		Lookup: &journal.Lookup{
 			Name: l.name, Type: l.q.Qtype, Rcode: rcode, Verdict: v,
-			Destination: l.dest, Latency: took, Redirected: redirected,
+			Destination: l.dest, Redirected: redirected,
 		},
 	})
 }

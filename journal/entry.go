@@ -29,7 +29,6 @@ type Lookup struct {
 	Rcode       int // as the device got it
 	Verdict     policy.Verdict
 	Destination atlas.Destination
-	Latency     time.Duration
 	Redirected  bool // was sent to a hard-coded resolver
 }
 

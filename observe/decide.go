@@ -91,11 +91,7 @@ func (c *core) free(d devices.ID, name string, a netip.Addr) {
 		return
 	}
 	q := r.asked
-	q.Now, q.Name, q.Purpose, q.Country = c.now, dnsname.Name(name), "", ""
-	if c.cfg.Atlas != nil {
-		to := c.cfg.Atlas.Describe(q.Name, q.Addr)
-		q.Purpose, q.Country = string(to.Purpose), to.Country
-	}
+	q.Now, q.Name = c.now, dnsname.Name(name)
 	if c.cfg.Decide.Decide(q).Action == policy.Block {
 		return
 	}
@@ -127,16 +123,11 @@ func (c *core) query(s *running, name string) policy.Query {
 	if inbound {
 		near = s.Tuple.DstAddrPort()
 	}
-	q := policy.Query{
+	return policy.Query{
 		Layer: policy.LayerFlow, Now: c.now, Device: s.device, Kind: s.kind, Mode: s.mode,
-		Name: dnsname.Name(name), Addr: far.Addr(), Port: far.Port(), Proto: s.Tuple.Proto,
+		Name: dnsname.Name(name), Addr: far.Addr(), Port: far.Port(),
 		ClientAddr: near.Addr().Unmap(), ClientMAC: s.MAC, ClientName: s.name,
 	}
-	if c.cfg.Atlas != nil {
-		d := c.cfg.Atlas.Describe(q.Name, q.Addr)
-		q.Purpose, q.Country = string(d.Purpose), d.Country
-	}
-	return q
 }
 
 // sharesAddress reports whether the flow's far address lately carried another

@@ -35,7 +35,7 @@ func (s *Set) Decide(q Query) Verdict {
 		return Verdict{Action: Allow, Reason: ReasonSwitchedOff, Rule: "off", List: ListHousehold}
 	}
 	if q.Mode == devices.ModeUnset {
-		q.Mode = s.defaultMode
+		q.Mode = devices.ModeProtect
 	}
 	if q.Mode == devices.ModeOff {
 		return Verdict{Action: Allow, Reason: ReasonMode, Rule: "off", List: ListMode}
@@ -116,7 +116,7 @@ func (s *Set) ofName(q *Query, name dnsname.Name) Verdict {
 }
 
 // closesDoors reports whether the names of encrypted resolvers are refused to who asks.
-func (s *Set) closesDoors(q *Query) bool { return q.Kind.Smart() || s.closed[q.Device] }
+func (s *Set) closesDoors(q *Query) bool { return q.Kind.Smart() }
 
 // byRule finds the household's rule: a device's own rule wins over the house's,
 // then the longest name, then the longest path, then the newest.
@@ -163,14 +163,11 @@ func (s *Set) byList(q *Query, name dnsname.Name) (v Verdict) {
 func (s *Set) askOf(q *Query, name dnsname.Name) blocklist.Question {
 	ask := blocklist.Question{
 		Name: name, Type: q.Type, ClientAddr: q.ClientAddr, ClientMAC: q.ClientMAC,
-		ClientName: q.ClientName, ClientTags: q.ClientTags,
+		ClientName: q.ClientName, ClientTags: s.tags[q.Kind],
 		NoRewrite: ^s.rewriters,
 	}
 	if ask.Type == 0 {
 		ask.Type = typeA // a connection is what an address was asked for
-	}
-	if ask.ClientTags == nil {
-		ask.ClientTags = s.tags[q.Kind]
 	}
 	return ask
 }

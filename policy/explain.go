@@ -62,7 +62,7 @@ func (s *Set) Explain(q Query) []Step {
 		return nil
 	}
 	if q.Mode == devices.ModeUnset {
-		q.Mode = s.defaultMode
+		q.Mode = devices.ModeProtect
 	}
 	e := explanation{Set: s, q: &q}
 	e.judge()

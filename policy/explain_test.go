@@ -161,9 +161,6 @@ func TestExplainAgreesOnTheTruth(t *testing.T) {
 		if a := row["client_ip"]; a != "" {
 			q.ClientAddr = netip.MustParseAddr(a)
 		}
-		if tags := row["client_tags"]; tags != "" {
-			q.ClientTags = strings.Split(tags, ",")
-		}
 		for _, rewriters := range []uint64{0, ^uint64(0)} {
 			set, err := policy.Compile(policy.Config{Index: index, Rewriters: rewriters})
 			if err != nil {
@@ -215,7 +212,7 @@ func TestExplainAgreesWithDecide(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		c := policy.Config{Index: index, Off: pick(30) == 0, Rewriters: rng.Uint64(), DefaultMode: modes[1+pick(5)]}
+		c := policy.Config{Index: index, Off: pick(30) == 0, Rewriters: rng.Uint64()}
 		if pick(2) == 0 {
 			c.Lists = &policy.ListUse{House: rng.Uint64(), Devices: map[devices.ID]uint64{"tv": rng.Uint64()}}
 		}
@@ -230,7 +227,7 @@ func TestExplainAgreesWithDecide(t *testing.T) {
 			c.Rules = append(c.Rules, r)
 		}
 		if pick(3) == 0 {
-			c.CloseDoors, c.RebindingExempt = []devices.ID{"phone"}, []dnsname.Name{"b.example"}
+			c.RebindingExempt = []dnsname.Name{"b.example"}
 		}
 		set, err := policy.Compile(c)
 		if err != nil {

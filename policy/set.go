@@ -34,16 +34,11 @@ type Config struct {
 	// such a rule says nothing; one that leads nowhere blocks in any case.
 	Rewriters uint64
 
-	// DefaultMode is for devices whose Query.Mode is ModeUnset; zero is ModeProtect.
-	DefaultMode devices.Mode
 	// LocalZones are the house's own, beside those that are local everywhere.
 	LocalZones []dnsname.Name
 	// RebindingExempt are public names, with all below them, that may have
 	// addresses of the house: a company's VPN, a media server.
 	RebindingExempt []dnsname.Name
-	// CloseDoors are devices of people whose owner chose that their encrypted
-	// look-ups be refused. For smart devices that is so anyway.
-	CloseDoors []devices.ID
 	// Upstreams are the resolvers that the house itself asks: their addresses are
 	// never side doors.
 	Upstreams []netip.Addr
@@ -62,35 +57,30 @@ type ListUse struct {
 // Set is a compiled Config: immutable, safe for concurrent use. Only the Hits that
 // it was given count on.
 type Set struct {
-	off         bool
-	defaultMode devices.Mode
-	rules       map[dnsname.Name][]Rule // of a name: the longest path first, then the newest
-	index       *blocklist.Index
-	lists       ListUse
-	hits        map[string]*Hits
-	rewriters   uint64
-	noData      *Answers
-	tags        map[devices.Kind][]string
-	doors       zones
-	doorsAt     map[netip.Addr]door
-	local       zones
-	exempt      zones
-	closed      map[devices.ID]bool
-	hellos      [hellos]Verdict
+	off       bool
+	rules     map[dnsname.Name][]Rule // of a name: the longest path first, then the newest
+	index     *blocklist.Index
+	lists     ListUse
+	hits      map[string]*Hits
+	rewriters uint64
+	noData    *Answers
+	tags      map[devices.Kind][]string
+	doors     zones
+	doorsAt   map[netip.Addr]door
+	local     zones
+	exempt    zones
+	hellos    [hellos]Verdict
 }
 
 // Compile checks c and makes a Set of it.
 func Compile(c Config) (*Set, error) {
 	s := &Set{
-		off: c.Off, defaultMode: c.DefaultMode, index: c.Index, lists: ListUse{House: ^uint64(0)}, hits: maps.Clone(c.Hits),
-		rules: map[dnsname.Name][]Rule{}, closed: map[devices.ID]bool{},
+		off: c.Off, index: c.Index, lists: ListUse{House: ^uint64(0)}, hits: maps.Clone(c.Hits),
+		rules:     map[dnsname.Name][]Rule{},
 		rewriters: c.Rewriters, tags: kindTags(),
 		noData: &Answers{Records: []blocklist.Answer{{Type: "RCODE", Value: "NOERROR"}}},
 		doors:  sideDoors(), doorsAt: doorsAt(c.Upstreams), local: localZones(), exempt: zones{},
 		hellos: c.Hellos.verdicts(),
-	}
-	if s.defaultMode == devices.ModeUnset {
-		s.defaultMode = devices.ModeProtect
 	}
 	if c.Lists != nil {
 		s.lists = ListUse{House: c.Lists.House, Devices: maps.Clone(c.Lists.Devices)}
@@ -113,9 +103,6 @@ func Compile(c Config) (*Set, error) {
 	}
 	for _, z := range c.RebindingExempt {
 		errs = append(errs, s.exempt.add("rebinding exemption", z))
-	}
-	for _, id := range c.CloseDoors {
-		s.closed[id] = true
 	}
 	if err := errors.Join(errs...); err != nil {
 		return nil, fmt.Errorf("policy: %w", err)

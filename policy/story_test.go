@@ -23,7 +23,7 @@ var noon = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 // decided then. The files' sections:
 //
 //	-- config --        rule allow|block NAME[/PATH] [device=D] [until=10m] [made=-5m]
-//	                    zone NAME · exempt NAME · doors DEVICE · default MODE · rewriters NAME… · off
+//	                    zone NAME · exempt NAME · rewriters NAME… · off
 //	                    lists NAME… (that the house uses) · uses DEVICE NAME… (beside those)
 //	                    hello KIND by-address|carry|refuse
 //	-- list NAME --     a block list · -- allowlist NAME --
@@ -145,10 +145,6 @@ func readConfigLine(t *testing.T, c *policy.Config, w []string) {
 		c.RebindingExempt = append(c.RebindingExempt, dnsname.Name(arg(1)))
 	case "upstream":
 		c.Upstreams = append(c.Upstreams, netip.MustParseAddr(arg(1)))
-	case "doors":
-		c.CloseDoors = append(c.CloseDoors, devices.ID(arg(1)))
-	case "default":
-		c.DefaultMode = mode(t, arg(1))
 	case "hello":
 		r, err := policy.ParseHelloRule(arg(2))
 		if err != nil {

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/netcurtain/netcurtain/devices"
-	"github.com/netcurtain/netcurtain/flow"
 	"github.com/netcurtain/netcurtain/internal/dnsname"
 	"github.com/netcurtain/netcurtain/policy/blocklist"
 )
@@ -45,18 +44,15 @@ type Query struct {
 	Now    time.Time // for rules with an end
 	Device devices.ID
 	Kind   devices.Kind
-	Mode   devices.Mode // how this device is treated
+	Mode   devices.Mode // how this device is treated; ModeUnset is ModeProtect
 	Name   dnsname.Name // "" when only an address is known
 	// Asked is LayerAnswer's question, where Name is a CNAME target or the owner
 	// of Addr: what the household allowed by the name that it knows stays allowed
 	// whatever stands behind it.
-	Asked   dnsname.Name
-	Type    uint16     // DNS type; 0 elsewhere
-	Addr    netip.Addr // destination, or the address in an answer
-	Port    uint16
-	Proto   flow.Proto
-	Purpose string // from the atlas
-	Country string
+	Asked dnsname.Name
+	Type  uint16     // DNS type; 0 elsewhere
+	Addr  netip.Addr // destination, or the address in an answer
+	Port  uint16
 	// Path is LayerHTTP's: the request's method and path class, as PathClass gives
 	// it. Rules with a path speak at that layer only.
 	Path string
@@ -68,7 +64,6 @@ type Query struct {
 	ClientAddr netip.Addr
 	ClientMAC  devices.MAC
 	ClientName string
-	ClientTags []string
 }
 
 // Action is what to do.

@@ -9,7 +9,6 @@ import (
 	"net/netip"
 	"time"
 
-	"github.com/netcurtain/netcurtain/flow"
 	"github.com/netcurtain/netcurtain/policy"
 )
 
@@ -102,7 +101,7 @@ func (c *conn) answerProbe() {
 		_ = c.SetLinger(0)
 		return
 	}
-	c.proxy.cfg.Decider.Decide(policy.Query{Layer: policy.LayerTLS, Now: c.proxy.cfg.Now(), Name: "probe.invalid", Proto: flow.TCP})
+	c.proxy.cfg.Decider.Decide(policy.Query{Layer: policy.LayerTLS, Now: c.proxy.cfg.Now(), Name: "probe.invalid"})
 	answer := probeOK
 	if !c.proxy.couldTakeSlot() {
 		answer = probeFull

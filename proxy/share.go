@@ -66,10 +66,9 @@ func (c *conn) newShare(name dnsname.Name, source flow.NameSource, q policy.Quer
 	if p.cfg.Describe != nil && name != "" {
 		s.dest = p.cfg.Describe(name)
 	}
-	q.Now, q.Proto = s.start, flow.TCP
+	q.Now = s.start
 	q.Device, q.Kind, q.Mode = c.device.ID, c.device.Kind, c.device.Mode
 	q.Addr, q.Port = c.dst.Addr(), c.dst.Port()
-	q.Purpose, q.Country = string(s.dest.Purpose), s.dest.Country
 	q.ClientAddr, q.ClientName = c.src.Addr().Unmap(), c.device.Name
 	if len(c.device.MACs) > 0 {
 		q.ClientMAC = c.device.MACs[0]
