@@ -21,11 +21,9 @@ type Config struct {
 	// the router is not a device of the house.
 	Own     []netip.Addr
 	OwnMACs []MAC
-	// Since is when the household said yes to filtering; zero is not yet. See
-	// Registry.Adopt.
+	// Since is when the household said yes to filtering: devices seen until then are
+	// protected from then on, later ones are watched first. Zero is not yet.
 	Since time.Time
-	// Quarantine keeps later devices at ModeLocal until the household chooses.
-	Quarantine bool
 	// Probation is how long a later device is only watched; default one hour.
 	Probation time.Duration
 	// MaxDevices bounds the devices, default 1000; MaxAddrs the addresses of
@@ -368,15 +366,6 @@ func (r *Registry) restore(d Device) {
 	rec.describe(r.choices[d.ID])
 }
 
-// Adopt says that the household has just said yes: every device seen until now
-// is protected from now on, later ones are watched for their first hour. The
-// caller keeps the time and gives it back as Config.Since.
-func (r *Registry) Adopt(now time.Time) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.since = now
-}
-
 // Choose replaces everything that the household has said of its devices.
 func (r *Registry) Choose(choices map[ID]Choice) {
 	mine := make(map[ID]Choice, len(choices))
@@ -439,8 +428,6 @@ func (r *Registry) defaultMode(first, now time.Time) Mode {
 		return ModeWatch
 	case !first.After(r.since):
 		return ModeProtect
-	case r.cfg.Quarantine:
-		return ModeLocal
 	case now.Sub(first).Abs() < r.cfg.Probation:
 		return ModeWatch
 	}

@@ -45,9 +45,6 @@ func NewNames(limit int) *Names {
 	return &Names{byAddr: newRecent[nameKey, named](limit)}
 }
 
-// Len is the number of pairs remembered, those for any device included.
-func (n *Names) Len() int { return n.byAddr.len() }
-
 // Learn notes that device, at the time now, was told addr for name. The TTL is
 // taken as at least MinTTL and at most MaxTTL. name is the name that was asked
 // for, the head of any CNAME chain.
@@ -153,16 +150,6 @@ func (n *Names) Of(device string, addr netip.Addr, now time.Time) iter.Seq[strin
 			if v.names[i].name != "" && v.names[i].until >= at && !yield(v.names[i].name) {
 				return
 			}
-		}
-	}
-}
-
-// Forget removes what device was told, for a device whose records are erased.
-// What others were told stays.
-func (n *Names) Forget(device string) {
-	for k := range n.byAddr.all() {
-		if k.device == device && device != "" {
-			n.byAddr.remove(k)
 		}
 	}
 }

@@ -78,8 +78,7 @@ type Config struct {
 
 // Status is how one list fares.
 type Status struct {
-	Name  string
-	Allow bool
+	Name string
 	State
 	Rules    int
 	Rejected int                // lines not understood
@@ -431,7 +430,7 @@ func (l *Lists) Status() []Status {
 	out := make([]Status, 0, len(l.sources))
 	for _, s := range l.sources {
 		st := l.status[s.Name]
-		st.Name, st.Allow = s.Name, s.Allow
+		st.Name = s.Name
 		if s.URL != "" && !s.Disabled {
 			st.Next = l.plans[s.Name].next
 		}

@@ -186,37 +186,6 @@ func (t *Table) Dump(ctx context.Context, fn func(flow.Event)) error {
 	}
 }
 
-// Delete ends the connection whose original direction is tuple: its next packet
-// is judged as a new one. A connection that is already gone is no error.
-func (t *Table) Delete(ctx context.Context, tuple flow.Tuple) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	s, err := listen(0, 0)
-	if err != nil {
-		return fmt.Errorf("deleting a connection: %w", err)
-	}
-	defer s.close()
-	defer s.interruptWhen(ctx)()
-	if err := s.write(requestAbout(tuple, ctDelete, unix.NLM_F_ACK)); err != nil {
-		return fmt.Errorf("deleting a connection: %w", err)
-	}
-	msgs, err := s.read(make([]byte, 4<<10))
-	if err != nil {
-		return fmt.Errorf("deleting a connection: %w", err)
-	}
-	for m := range messages(msgs) {
-		if m.typ != unix.NLMSG_ERROR {
-			continue
-		}
-		if err := m.errno(); err != nil && !errors.Is(err, unix.ENOENT) {
-			return fmt.Errorf("deleting the connection %s %s to %s: %w", tuple.Proto, tuple.SrcAddrPort(), tuple.DstAddrPort(), err)
-		}
-		return nil
-	}
-	return errors.New("deleting a connection: the kernel did not answer")
-}
-
 // Counters is what the kernel has counted by now of the connection whose original
 // direction is tuple. It asks through a socket that stays open, for it is asked often:
 // in the network namespace of the first to call it.
@@ -243,7 +212,7 @@ func (t *Table) counters(tuple flow.Tuple) (flow.Counters, error) {
 		}
 		t.ask = s
 	}
-	if err := t.ask.write(requestAbout(tuple, ctGet, 0)); err != nil {
+	if err := t.ask.write(requestAbout(tuple)); err != nil {
 		return flow.Counters{}, err
 	}
 	// The kernel answers while it is asked; a deadline is for what cannot be.

@@ -137,8 +137,8 @@ func request(typ, flags uint16, family uint8, attributes []byte) []byte {
 	return append(b, attributes...)
 }
 
-// requestAbout is a request about the connection whose original direction is t.
-func requestAbout(t flow.Tuple, typ, flags uint16) []byte {
+// requestAbout asks for the entry of the connection whose original direction is t.
+func requestAbout(t flow.Tuple) []byte {
 	family, src, dst := uint8(unix.AF_INET), uint16(ctaIPv4Src), uint16(ctaIPv4Dst)
 	if t.SrcAddr().Is6() {
 		family, src, dst = unix.AF_INET6, ctaIPv6Src, ctaIPv6Dst
@@ -150,7 +150,7 @@ func requestAbout(t flow.Tuple, typ, flags uint16) []byte {
 	proto = appendAttribute(proto, ctaProtoDstPort, binary.BigEndian.AppendUint16(nil, t.DstPort))
 	tuple := appendAttribute(nil, unix.NLA_F_NESTED|ctaTupleIP, addrs)
 	tuple = appendAttribute(tuple, unix.NLA_F_NESTED|ctaTupleProto, proto)
-	return request(typ, unix.NLM_F_REQUEST|flags, family,
+	return request(ctGet, unix.NLM_F_REQUEST, family,
 		appendAttribute(nil, unix.NLA_F_NESTED|ctaTupleOrig, tuple))
 }
 

@@ -17,22 +17,10 @@ const (
 	NotTLS                 // it is something else
 )
 
-// String is the word for logs.
-func (s Status) String() string {
-	switch s {
-	case Complete:
-		return "complete"
-	case NotTLS:
-		return "not-tls"
-	}
-	return "need-more"
-}
-
 // Hello is a ClientHello as it stood on the wire, unencrypted.
 type Hello struct {
-	ServerName  string // server_name (RFC 6066 §3), validated; "" when absent or not a name
-	TLS         TLS    // what was offered; Version is the highest offered
-	PostQuantum bool   // a hybrid or pure post-quantum group was offered
+	ServerName string // server_name (RFC 6066 §3), validated; "" when absent or not a name
+	TLS        TLS    // what was offered; Version is the highest offered
 }
 
 // Result is the judgement that the hello alone allows: encrypted, by this name.
@@ -222,7 +210,6 @@ func parseHello(msg []byte) (Hello, Status) {
 // Extension numbers (IANA TLS ExtensionType Values).
 const (
 	extServerName        = 0
-	extGroups            = 10
 	extALPN              = 16
 	extSupportedVersions = 43
 	extESNI              = 0xffce // draft-ietf-tls-esni-02, before ECH
@@ -265,13 +252,6 @@ func (h *Hello) extension(id int, body []byte) {
 		}
 		if best != 0 {
 			h.TLS.Version = versionName(best)
-		}
-	case extGroups:
-		list := reader{b: r.vec16()}
-		for len(list.b) > 0 && !list.bad {
-			if isPostQuantum(list.u16()) {
-				h.PostQuantum = true
-			}
 		}
 	case extECH:
 		h.TLS.ECHOffered = true
@@ -341,16 +321,6 @@ func protocolName(p []byte) string {
 
 func isGREASE(p []byte) bool { // RFC 8701
 	return len(p) == 2 && p[0] == p[1] && p[0]&0x0f == 0x0a
-}
-
-func isPostQuantum(group int) bool {
-	switch group {
-	case 0x11eb, 0x11ec, 0x11ed, // SecP256r1MLKEM768, X25519MLKEM768, SecP384r1MLKEM1024
-		0x0200, 0x0201, 0x0202, // MLKEM512, 768, 1024
-		0x6399, 0x639a: // the Kyber drafts
-		return true
-	}
-	return false
 }
 
 // normalVersion maps the drafts of TLS 1.3 to it, and GREASE to 0.

@@ -32,7 +32,7 @@ func TestParseClientHello(t *testing.T) {
 	if st != Complete {
 		t.Fatalf("status %v of a whole hello", st)
 	}
-	want := Hello{ServerName: site, PostQuantum: true, TLS: TLS{Version: "1.3", ALPN: []string{"h2", "http/1.1"}, Hello: true, Offered: Offer{"1.3", WeakCBCSHA1}}}
+	want := Hello{ServerName: site, TLS: TLS{Version: "1.3", ALPN: []string{"h2", "http/1.1"}, Hello: true, Offered: Offer{"1.3", WeakCBCSHA1}}}
 	if d := cmp.Diff(want, h); d != "" {
 		t.Error(d)
 	}

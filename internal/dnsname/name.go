@@ -3,7 +3,6 @@ package dnsname
 import (
 	"errors"
 	"fmt"
-	"iter"
 	"strings"
 	"unicode/utf8"
 
@@ -73,19 +72,6 @@ func Parse(s string) (Name, error) {
 			return Name(s), nil
 		}
 		rest = tail
-	}
-}
-
-// Suffixes yields n and then each parent, longest first, without the root:
-// "a.b.c", "b.c", "c".
-func (n Name) Suffixes() iter.Seq[Name] {
-	return func(yield func(Name) bool) {
-		for n != "" {
-			if !yield(n) {
-				return
-			}
-			n = n.Parent()
-		}
 	}
 }
 
