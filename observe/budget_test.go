@@ -43,7 +43,7 @@ func TestAllocationBudget(t *testing.T) {
 	if n := testing.AllocsPerRun(1000, func() {
 		for range 8 {
 			o.Packet(p)
-			o.Event(e)
+			o.Tracked(t.Context(), e)
 		}
 		<-o.inbox.wake
 		full := o.inbox.take(spare)

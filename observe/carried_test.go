@@ -16,14 +16,14 @@ import (
 func TestTheWayOutIsPartOfAFlow(t *testing.T) {
 	seen := dissect.Result{App: "http", ServerName: "m.example", NameFrom: "host", Protection: flow.Readable}
 	b := live(t, nil, func(o *Observer) {
-		o.Event(flow.Event{Kind: flow.New, ID: 1, Tuple: tvWeb})
+		o.Tracked(t.Context(), flow.Event{Kind: flow.New, ID: 1, Tuple: tvWeb})
 		for _, encrypted := range []bool{false, true, true} {
 			o.Proxied(Carried{Tuple: tvWeb, MAC: macTV, Seen: seen, Encrypted: encrypted})
 			synctest.Wait()
-			o.Event(flow.Event{Kind: flow.Update, ID: 1, Tuple: tvWeb, Counters: count(4), At: time.Now()})
+			o.Tracked(t.Context(), flow.Event{Kind: flow.Update, ID: 1, Tuple: tvWeb, Counters: count(4), At: time.Now()})
 			synctest.Wait()
 		}
-		o.Event(flow.Event{Kind: flow.Destroy, ID: 1, Tuple: tvWeb, Counters: count(9), At: time.Now()})
+		o.Tracked(t.Context(), flow.Event{Kind: flow.Destroy, ID: 1, Tuple: tvWeb, Counters: count(9), At: time.Now()})
 	})
 	var got []string
 	for _, e := range b.flows() {
@@ -54,18 +54,18 @@ func TestBytesFollowTheTurn(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			b := live(t, nil, func(o *Observer) {
-				o.Event(flow.Event{Kind: flow.New, ID: 1, Tuple: tvWeb})
+				o.Tracked(t.Context(), flow.Event{Kind: flow.New, ID: 1, Tuple: tvWeb})
 				o.Proxied(site("a.example", flow.Counters{}))
 				synctest.Wait()
 				if tc.heard > 0 {
-					o.Event(flow.Event{Kind: flow.Update, ID: 1, Tuple: tvWeb, Counters: count(tc.heard), At: time.Now()})
+					o.Tracked(t.Context(), flow.Event{Kind: flow.Update, ID: 1, Tuple: tvWeb, Counters: count(tc.heard), At: time.Now()})
 				}
 				if synctest.Wait(); tc.before == count(1) {
 					time.Sleep(2 * time.Second)
 				}
 				o.Proxied(site("b.example", tc.before))
 				synctest.Wait()
-				o.Event(flow.Event{Kind: flow.Destroy, ID: 1, Tuple: tvWeb, Counters: count(9), At: time.Now()})
+				o.Tracked(t.Context(), flow.Event{Kind: flow.Destroy, ID: 1, Tuple: tvWeb, Counters: count(9), At: time.Now()})
 			})
 			sums := map[string]uint64{}
 			for _, e := range b.flows() {

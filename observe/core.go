@@ -354,7 +354,4 @@ func (c *core) carry(p *Carried) {
 	s.seen = p.Seen
 	c.conclude(s)
 	s.verdict = new(p.Verdict) // p lies in a batch that is used again
-	if p.Counters != (flow.Counters{}) {
-		s.Counters, s.Last = p.Counters, c.now
-	}
 }

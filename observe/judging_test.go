@@ -35,10 +35,10 @@ func TestUnknownBytesOverSeveralFlows(t *testing.T) {
 						to = tc.to[i]
 					}
 					tuple := ends(fmt.Sprintf("192.168.1.10:%d", 4000+i), to+":7777", flow.TCP)
-					o.Event(flow.Event{Kind: flow.New, ID: uint32(i + 1), Tuple: tuple, At: time.Now()})
+					o.Tracked(t.Context(), flow.Event{Kind: flow.New, ID: uint32(i + 1), Tuple: tuple, At: time.Now()})
 					o.Packet(flow.Packet{At: time.Now(), MAC: macTV, Tuple: tuple, Seq: 1, Flags: flow.ACK, Length: 300, Payload: said})
 					time.Sleep(time.Second)
-					o.Event(flow.Event{Kind: flow.Destroy, ID: uint32(i + 1), Tuple: tuple, Counters: count(1), At: time.Now()})
+					o.Tracked(t.Context(), flow.Event{Kind: flow.Destroy, ID: uint32(i + 1), Tuple: tuple, Counters: count(1), At: time.Now()})
 					time.Sleep(time.Second)
 				}
 			})
@@ -95,7 +95,7 @@ func TestAnnouncedFile(t *testing.T) {
 			time.Sleep(time.Second)
 		}
 		for i, tuple := range []flow.Tuple{talk, file, other} {
-			o.Event(flow.Event{Kind: flow.New, ID: uint32(i + 1), Tuple: tuple, At: time.Now()})
+			o.Tracked(t.Context(), flow.Event{Kind: flow.New, ID: uint32(i + 1), Tuple: tuple, At: time.Now()})
 		}
 		say(talk.Reverse(), 1, "220 FTP\r\n")
 		say(talk, 1, "PASV\r\n")
@@ -103,7 +103,7 @@ func TestAnnouncedFile(t *testing.T) {
 		say(file.Reverse(), 1, "\x00\x01\x02\x03")
 		say(other.Reverse(), 1, "\x00\x01\x02\x03")
 		for i, tuple := range []flow.Tuple{talk, file, other} {
-			o.Event(flow.Event{Kind: flow.Destroy, ID: uint32(i + 1), Tuple: tuple, Counters: count(1), At: time.Now()})
+			o.Tracked(t.Context(), flow.Event{Kind: flow.Destroy, ID: uint32(i + 1), Tuple: tuple, Counters: count(1), At: time.Now()})
 		}
 		time.Sleep(time.Second)
 	})
@@ -129,9 +129,9 @@ func TestPortMaps(t *testing.T) {
 	come := func(o *Observer, id uint32, port string) {
 		in := ends(fmt.Sprintf("203.0.113.7:%d", 1000+id), wan.String()+":"+port, flow.TCP)
 		reply := ends("192.168.1.10:443", fmt.Sprintf("203.0.113.7:%d", 1000+id), flow.TCP)
-		o.Event(flow.Event{Kind: flow.New, ID: id, Tuple: in, Reply: reply, At: time.Now()})
+		o.Tracked(t.Context(), flow.Event{Kind: flow.New, ID: id, Tuple: in, Reply: reply, At: time.Now()})
 		time.Sleep(time.Second)
-		o.Event(flow.Event{Kind: flow.Destroy, ID: id, Tuple: in, Reply: reply, Counters: count(1), At: time.Now()})
+		o.Tracked(t.Context(), flow.Event{Kind: flow.Destroy, ID: id, Tuple: in, Reply: reply, Counters: count(1), At: time.Now()})
 		time.Sleep(time.Second)
 	}
 	b := live(t, nil, func(o *Observer) {

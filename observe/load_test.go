@@ -135,14 +135,14 @@ func TestOneCoreKeepsUp(t *testing.T) {
 	start := time.Now()
 	for i := range flows {
 		k, tuple := kinds[i%len(kinds)], tupleOf(kinds[i%len(kinds)], i)
-		o.Event(flow.Event{Kind: flow.New, ID: uint32(i + 1), Tuple: tuple, At: time.Now()})
+		o.Tracked(t.Context(), flow.Event{Kind: flow.New, ID: uint32(i + 1), Tuple: tuple, At: time.Now()})
 		if k.up != nil {
 			o.Packet(flow.Packet{At: time.Now(), MAC: macTV, Tuple: tuple, Seq: 1, Flags: flow.ACK, Length: 40 + len(k.up), Payload: k.up})
 		}
 		if k.down != nil {
 			o.Packet(flow.Packet{At: time.Now(), Tuple: tuple.Reverse(), Seq: 1, Flags: flow.ACK, Length: 40 + len(k.down), Payload: k.down})
 		}
-		o.Event(flow.Event{Kind: flow.Destroy, ID: uint32(i + 1), Tuple: tuple, Counters: count(1), At: time.Now()})
+		o.Tracked(t.Context(), flow.Event{Kind: flow.Destroy, ID: uint32(i + 1), Tuple: tuple, Counters: count(1), At: time.Now()})
 	}
 	cancel()
 	if err := <-done; err != nil {

@@ -2,11 +2,9 @@ package observe
 
 import (
 	"context"
-	"errors"
 	"io"
 	"net/netip"
 	"runtime"
-	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -15,13 +13,12 @@ import (
 	"github.com/netcurtain/netcurtain/flow"
 	"github.com/netcurtain/netcurtain/flow/dissect"
 	"github.com/netcurtain/netcurtain/internal/dnsname"
-	"github.com/netcurtain/netcurtain/journal"
 	"github.com/netcurtain/netcurtain/policy"
 )
 
 // Carried is a connection that the proxy carries: such a connection never passes
 // the hook where packets are seen. The proxy tells it when it knows what the
-// connection is. Its bytes come from connection tracking, unless Counters is set.
+// connection is. Its bytes come from connection tracking.
 type Carried struct {
 	Tuple   flow.Tuple     // as the device opened it
 	To      netip.AddrPort // where it is taken, when Tuple leads to a proxy of ours that was asked by name
@@ -33,19 +30,17 @@ type Carried struct {
 	// Before is what the kernel had counted of the connection when it turned from
 	// another site to this; zero where that is not known: then it is what it was heard to
 	// have counted last.
-	Before   flow.Counters
-	Counters flow.Counters
+	Before flow.Counters
 }
 
 // Observer joins what its sources say into flows. In the daemon, Run owns the
-// flow table, and Event, Packet, Learn and Proxied may be called from anywhere:
-// they never wait, and what there is no room for is dropped and counted. For a
+// flow table, and Packet, Learn and Proxied may be called from anywhere: they never
+// wait, and what there is no room for is dropped and counted; Tracked waits. For a
 // capture file, Replay does the same work on the packets' own clock.
 type Observer struct {
 	core    *core
 	inbox   inbox
 	cuts    chan Cut
-	asks    chan chan<- []journal.Entry
 	again   chan struct{} // the rules changed
 	names   chan nameAsked
 	metrics *metrics
@@ -67,7 +62,6 @@ func New(cfg Config) (*Observer, error) {
 		core:    newCore(cfg, m),
 		inbox:   inbox{wake: make(chan struct{}, 1)},
 		cuts:    make(chan Cut, 256),
-		asks:    make(chan chan<- []journal.Entry),
 		again:   make(chan struct{}, 1),
 		names:   make(chan nameAsked),
 		metrics: m,
@@ -75,8 +69,18 @@ func New(cfg Config) (*Observer, error) {
 	return o, nil
 }
 
-// Event takes in what connection tracking says. It never blocks; see Tracked.
-func (o *Observer) Event(e flow.Event) { o.count("event", o.putEvent(e)) }
+// Tracked takes in what connection tracking says. It waits until there is room, or ctx
+// ends: the kernel keeps what comes meanwhile, for a dump of its table as for the reader
+// of its events.
+func (o *Observer) Tracked(ctx context.Context, e flow.Event) {
+	for !o.putEvent(e) {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(time.Millisecond):
+		}
+	}
+}
 
 func (o *Observer) putEvent(e flow.Event) bool {
 	return o.put(func(b *batch) bool {
@@ -89,19 +93,6 @@ func (o *Observer) putEvent(e flow.Event) bool {
 		b.events = append(b.events, e)
 		return true
 	})
-}
-
-// Tracked is Event for whoever can wait until there is room, or ctx ends: a dump of the
-// kernel's table, and the reader of its events, for which the kernel keeps what comes
-// meanwhile.
-func (o *Observer) Tracked(ctx context.Context, e flow.Event) {
-	for !o.putEvent(e) {
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(time.Millisecond):
-		}
-	}
 }
 
 // Packet takes in one of a flow's first packets, whose payload it copies. It
@@ -212,9 +203,6 @@ func (o *Observer) own(ctx context.Context) error {
 			c.takeIn(&full)
 			spare = full.emptied()
 			q.answer <- c.toldName(q)
-		case answer := <-o.asks:
-			c.now = c.cfg.Now()
-			answer <- c.live()
 		}
 	}
 }
@@ -284,19 +272,6 @@ func (o *Observer) Reconsider() {
 	}
 }
 
-// Live is the running flows, the most recently heard first. It waits for Run to
-// answer, at most until ctx ends. Each entry carries its device's log level, which
-// whoever shows it obeys.
-func (o *Observer) Live(ctx context.Context) ([]journal.Entry, error) {
-	answer := make(chan []journal.Entry, 1)
-	select {
-	case o.asks <- answer:
-		return <-answer, nil
-	case <-ctx.Done():
-		return nil, errors.New("running flows: the observer does not answer")
-	}
-}
-
 // nameAsked asks by which name a device knows an address.
 type nameAsked struct {
 	device devices.ID
@@ -321,17 +296,6 @@ func (c *core) toldName(q nameAsked) dnsname.Name {
 		return dnsname.Name(name)
 	}
 	return ""
-}
-
-func (c *core) live() []journal.Entry {
-	all := make([]journal.Entry, 0, c.flows.Len())
-	for _, s := range c.flows.All() {
-		if s.log != devices.LogNone && !s.toUs {
-			all = append(all, c.entry(s))
-		}
-	}
-	slices.Reverse(all)
-	return all
 }
 
 // Replay takes in every packet that next brings, in the caller's goroutine and

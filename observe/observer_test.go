@@ -183,13 +183,13 @@ func count(n uint64) flow.Counters {
 func TestFlowFromEventsAndPackets(t *testing.T) {
 	b := live(t, func(c *Config) { c.Atlas = described{} }, func(o *Observer) {
 		start := time.Now()
-		o.Event(flow.Event{Kind: flow.New, ID: 7, Tuple: tvWeb, At: time.Now()})
+		o.Tracked(t.Context(), flow.Event{Kind: flow.New, ID: 7, Tuple: tvWeb, At: time.Now()})
 		o.Packet(flow.Packet{At: time.Now(), MAC: macTV, Tuple: tvWeb, Seq: 1, Flags: flow.ACK, Length: 120, Payload: request("Api.Maker.Example:80")})
 		o.Packet(flow.Packet{At: time.Now(), Tuple: tvWeb.Reverse(), Seq: 1, Flags: flow.ACK, Length: 80, Payload: answer()})
 		time.Sleep(10 * time.Second)
-		o.Event(flow.Event{Kind: flow.Update, ID: 7, Tuple: tvWeb, Counters: count(1), At: time.Now()})
+		o.Tracked(t.Context(), flow.Event{Kind: flow.Update, ID: 7, Tuple: tvWeb, Counters: count(1), At: time.Now()})
 		time.Sleep(10 * time.Second)
-		o.Event(flow.Event{Kind: flow.Destroy, ID: 7, Tuple: tvWeb, Counters: count(3), At: time.Now(), Stop: start.Add(15 * time.Second)})
+		o.Tracked(t.Context(), flow.Event{Kind: flow.Destroy, ID: 7, Tuple: tvWeb, Counters: count(3), At: time.Now(), Stop: start.Add(15 * time.Second)})
 	})
 	flows := b.flows()
 	if len(flows) != 2 || flows[0].Flow.Part != 0 || flows[1].Flow.Part != 1 || flows[0].Flow.Counters != count(1) {
@@ -242,7 +242,7 @@ func TestNamePrecedence(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			b := live(t, nil, func(o *Observer) {
 				tc.learn(o)
-				o.Event(flow.Event{Kind: flow.New, ID: 1, Tuple: tvWeb})
+				o.Tracked(t.Context(), flow.Event{Kind: flow.New, ID: 1, Tuple: tvWeb})
 				o.Packet(flow.Packet{MAC: macTV, Tuple: tvWeb, Payload: tc.seen})
 			})
 			f := b.flows()[0].Flow
@@ -304,7 +304,7 @@ func TestWhoseFlow(t *testing.T) {
 		{"a forwarded port", forwarded, "tv 203.0.113.9:5000 > 192.168.1.10:80 inbound"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			b := live(t, nil, func(o *Observer) { o.Event(tc.event) })
+			b := live(t, nil, func(o *Observer) { o.Tracked(t.Context(), tc.event) })
 			got := ""
 			for _, e := range b.flows() {
 				got = string(e.Device) + " " + e.Flow.Tuple.SrcAddrPort().String() + " > " + e.Flow.Tuple.DstAddrPort().String()
@@ -327,12 +327,12 @@ func TestHairpinIsOneFlow(t *testing.T) {
 	seen := ends("192.168.1.20:5000", "192.168.1.10:80", flow.TCP) // where first packets are copied
 	b := live(t, nil, func(o *Observer) {
 		tracked.At = time.Now()
-		o.Event(tracked)
+		o.Tracked(t.Context(), tracked)
 		o.Packet(flow.Packet{At: time.Now(), MAC: macPhone, Tuple: seen, Seq: 1, Flags: flow.ACK, Length: 100, Payload: request("tv.example")})
 		o.Packet(flow.Packet{At: time.Now(), Tuple: seen.Reverse(), Seq: 1, Flags: flow.ACK, Length: 100, Payload: answer()})
 		time.Sleep(time.Second)
 		tracked.Kind, tracked.Counters, tracked.At = flow.Destroy, count(3), time.Now()
-		o.Event(tracked)
+		o.Tracked(t.Context(), tracked)
 	})
 	flows := b.flows()
 	if len(flows) != 1 || flows[0].Device != "phone" || flows[0].Flow.Counters != count(3) || flows[0].Flow.Seen.App != "http" || flows[0].Flow.Inbound {
@@ -354,10 +354,10 @@ func TestBytesAreRecordedOnce(t *testing.T) {
 	}
 	t.Run("a full table", func(t *testing.T) {
 		b := live(t, func(c *Config) { c.Flows = 1 }, func(o *Observer) {
-			o.Event(event(flow.Update, 1, "1001", 5)) // from before, but we were there
-			o.Event(event(flow.Update, 2, "1002", 7))
-			o.Event(event(flow.Destroy, 1, "1001", 6))
-			o.Event(event(flow.Destroy, 2, "1002", 7))
+			o.Tracked(t.Context(), event(flow.Update, 1, "1001", 5)) // from before, but we were there
+			o.Tracked(t.Context(), event(flow.Update, 2, "1002", 7))
+			o.Tracked(t.Context(), event(flow.Destroy, 1, "1001", 6))
+			o.Tracked(t.Context(), event(flow.Destroy, 2, "1002", 7))
 		})
 		if got := sum(b); got != 1300 {
 			t.Errorf("%d bytes recorded, want 1300", got)
@@ -365,9 +365,9 @@ func TestBytesAreRecordedOnce(t *testing.T) {
 	})
 	t.Run("silence, then more", func(t *testing.T) {
 		b := live(t, nil, func(o *Observer) {
-			o.Event(event(flow.Update, 1, "1001", 5))
+			o.Tracked(t.Context(), event(flow.Update, 1, "1001", 5))
 			time.Sleep(2 * time.Hour)
-			o.Event(event(flow.Update, 1, "1001", 9))
+			o.Tracked(t.Context(), event(flow.Update, 1, "1001", 9))
 		})
 		if got := sum(b); got != 900 || len(b.flows()) != 2 {
 			t.Errorf("%d bytes in %d flows, want 900 in 2", got, len(b.flows()))
@@ -375,10 +375,10 @@ func TestBytesAreRecordedOnce(t *testing.T) {
 	})
 	t.Run("the same ports again", func(t *testing.T) {
 		b := live(t, nil, func(o *Observer) {
-			o.Event(event(flow.Update, 1, "1001", 5))
-			o.Event(event(flow.New, 2, "1001", 0))
-			o.Event(event(flow.Destroy, 2, "1001", 3))
-			o.Event(event(flow.Destroy, 1, "1001", 5))
+			o.Tracked(t.Context(), event(flow.Update, 1, "1001", 5))
+			o.Tracked(t.Context(), event(flow.New, 2, "1001", 0))
+			o.Tracked(t.Context(), event(flow.Destroy, 2, "1001", 3))
+			o.Tracked(t.Context(), event(flow.Destroy, 1, "1001", 5))
 		})
 		if got := sum(b); got != 800 {
 			t.Errorf("%d bytes recorded, want 800", got)
@@ -403,8 +403,8 @@ func TestBytesAreRecordedOnce(t *testing.T) {
 		b := live(t, nil, func(o *Observer) {
 			old := event(flow.Update, 1, "1001", 5)
 			old.Start = time.Now().Add(-time.Hour)
-			o.Event(old)
-			o.Event(event(flow.Destroy, 1, "1001", 9))
+			o.Tracked(t.Context(), old)
+			o.Tracked(t.Context(), event(flow.Destroy, 1, "1001", 9))
 		})
 		if got := sum(b); got != 400 {
 			t.Errorf("%d bytes recorded, want the 400 since we began", got)
@@ -419,8 +419,8 @@ func TestTrackingCorrectsTheOpener(t *testing.T) {
 	b := live(t, nil, func(o *Observer) {
 		o.Packet(flow.Packet{At: time.Now(), Tuple: tuple.Reverse(), Payload: []byte("\x01")})
 		synctest.Wait()
-		o.Event(flow.Event{Kind: flow.New, ID: 1, Tuple: tuple, At: time.Now()})
-		o.Event(flow.Event{Kind: flow.Destroy, ID: 1, Tuple: tuple, Counters: count(1), At: time.Now()})
+		o.Tracked(t.Context(), flow.Event{Kind: flow.New, ID: 1, Tuple: tuple, At: time.Now()})
+		o.Tracked(t.Context(), flow.Event{Kind: flow.Destroy, ID: 1, Tuple: tuple, Counters: count(1), At: time.Now()})
 	})
 	flows := b.flows()
 	if len(flows) != 1 || flows[0].Flow.Tuple != tuple || flows[0].Flow.Inbound || flows[0].Flow.Counters != count(1) {
@@ -438,7 +438,7 @@ func TestBlocking(t *testing.T) {
 		{
 			"by Host, once it is read",
 			func(o *Observer) {
-				o.Event(flow.Event{Kind: flow.New, ID: 1, Tuple: tvWeb})
+				o.Tracked(t.Context(), flow.Event{Kind: flow.New, ID: 1, Tuple: tvWeb})
 				o.Packet(flow.Packet{MAC: macTV, Tuple: tvWeb, Payload: request("x.ads.example")})
 			},
 			[]Cut{{Device: "tv", MAC: macTV, Addr: tvWeb.DstAddr(), Tuple: tvWeb, For: time.Hour}},
@@ -448,7 +448,7 @@ func TestBlocking(t *testing.T) {
 			"by what the device was told, before a byte is seen",
 			func(o *Observer) {
 				o.Learn("tv", "ads.example", tvWeb.DstAddr(), time.Minute)
-				o.Event(flow.Event{Kind: flow.New, ID: 1, Tuple: tvWeb})
+				o.Tracked(t.Context(), flow.Event{Kind: flow.New, ID: 1, Tuple: tvWeb})
 			},
 			[]Cut{{Device: "tv", MAC: macTV, Addr: tvWeb.DstAddr(), Tuple: tvWeb, For: time.Hour}},
 			policy.Verdict{Action: policy.Block, Reason: policy.ReasonList, Rule: "ads.example", List: "test"},
@@ -457,7 +457,7 @@ func TestBlocking(t *testing.T) {
 			"one connection alone when the address also carries what is allowed",
 			func(o *Observer) {
 				o.Learn("tv", "video.example", tvWeb.DstAddr(), time.Minute)
-				o.Event(flow.Event{Kind: flow.New, ID: 1, Tuple: tvWeb})
+				o.Tracked(t.Context(), flow.Event{Kind: flow.New, ID: 1, Tuple: tvWeb})
 				o.Packet(flow.Packet{MAC: macTV, Tuple: tvWeb, Payload: request("x.ads.example")})
 			},
 			[]Cut{{Device: "tv", MAC: macTV, Addr: tvWeb.DstAddr(), Tuple: tvWeb, ByName: true}},
@@ -468,7 +468,7 @@ func TestBlocking(t *testing.T) {
 			func(o *Observer) {
 				o.Learn("tv", "video.example", tvWeb.DstAddr(), time.Minute)
 				o.Learn("tv", "ads.example", tvWeb.DstAddr(), time.Minute)
-				o.Event(flow.Event{Kind: flow.New, ID: 1, Tuple: tvWeb})
+				o.Tracked(t.Context(), flow.Event{Kind: flow.New, ID: 1, Tuple: tvWeb})
 			},
 			nil,
 			policy.Verdict{Action: policy.Allow, Noted: true, Reason: policy.ReasonList, Rule: "ads.example", List: "test"},
@@ -476,7 +476,7 @@ func TestBlocking(t *testing.T) {
 		{
 			"the address again, once it is given for a name that is allowed",
 			func(o *Observer) {
-				o.Event(flow.Event{Kind: flow.New, ID: 1, Tuple: tvWeb})
+				o.Tracked(t.Context(), flow.Event{Kind: flow.New, ID: 1, Tuple: tvWeb})
 				o.Packet(flow.Packet{MAC: macTV, Tuple: tvWeb, Payload: request("x.ads.example")})
 				time.Sleep(time.Minute)
 				o.Learn("tv", "more.ads.example", tvWeb.DstAddr(), time.Minute) // no reason to
@@ -495,7 +495,7 @@ func TestBlocking(t *testing.T) {
 			func(o *Observer) {
 				o.Learn("tv", "video.example", tvWeb.DstAddr(), time.Minute)
 				time.Sleep(2 * time.Hour)
-				o.Event(flow.Event{Kind: flow.New, ID: 1, Tuple: tvWeb})
+				o.Tracked(t.Context(), flow.Event{Kind: flow.New, ID: 1, Tuple: tvWeb})
 				o.Packet(flow.Packet{MAC: macTV, Tuple: tvWeb, Payload: request("x.ads.example")})
 			},
 			[]Cut{{Device: "tv", MAC: macTV, Addr: tvWeb.DstAddr(), Tuple: tvWeb, For: time.Hour}},
@@ -504,7 +504,7 @@ func TestBlocking(t *testing.T) {
 		{
 			"nothing that is allowed",
 			func(o *Observer) {
-				o.Event(flow.Event{Kind: flow.New, ID: 1, Tuple: tvWeb})
+				o.Tracked(t.Context(), flow.Event{Kind: flow.New, ID: 1, Tuple: tvWeb})
 				o.Packet(flow.Packet{MAC: macTV, Tuple: tvWeb, Payload: request("video.example")})
 			},
 			nil, policy.Verdict{},
@@ -559,25 +559,25 @@ func TestBlockedWhileItRuns(t *testing.T) {
 		after func(o *Observer)
 	}{
 		{"it ends", 10, func(o *Observer) {
-			o.Event(flow.Event{Kind: flow.Destroy, ID: 1, Tuple: tvWeb, Counters: count(5), At: time.Now()})
+			o.Tracked(t.Context(), flow.Event{Kind: flow.Destroy, ID: 1, Tuple: tvWeb, Counters: count(5), At: time.Now()})
 		}},
 		{"it goes on", 10, func(o *Observer) {
 			for i := range uint64(5) {
-				o.Event(flow.Event{Kind: flow.Update, ID: 1, Tuple: tvWeb, Counters: count(6 + i), At: time.Now()})
+				o.Tracked(t.Context(), flow.Event{Kind: flow.Update, ID: 1, Tuple: tvWeb, Counters: count(6 + i), At: time.Now()})
 				time.Sleep(time.Minute)
 			}
 		}},
 		{"its place is needed, and it goes on", 1, func(o *Observer) {
-			o.Event(flow.Event{Kind: flow.New, ID: 2, Tuple: ends("192.168.1.10:4001", "203.0.113.2:80", flow.TCP)})
+			o.Tracked(t.Context(), flow.Event{Kind: flow.New, ID: 2, Tuple: ends("192.168.1.10:4001", "203.0.113.2:80", flow.TCP)})
 			synctest.Wait()
-			o.Event(flow.Event{Kind: flow.Update, ID: 1, Tuple: tvWeb, Counters: count(7), At: time.Now()})
+			o.Tracked(t.Context(), flow.Event{Kind: flow.Update, ID: 1, Tuple: tvWeb, Counters: count(7), At: time.Now()})
 		}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			rules := &changing{}
 			b := live(t, func(cfg *Config) { cfg.Decide, cfg.Block, cfg.Flows = rules, &cuts{}, tc.flows }, func(o *Observer) {
-				o.Event(flow.Event{Kind: flow.New, ID: 1, Tuple: tvWeb})
-				o.Event(flow.Event{Kind: flow.Update, ID: 1, Tuple: tvWeb, Counters: count(5), At: time.Now()})
+				o.Tracked(t.Context(), flow.Event{Kind: flow.New, ID: 1, Tuple: tvWeb})
+				o.Tracked(t.Context(), flow.Event{Kind: flow.Update, ID: 1, Tuple: tvWeb, Counters: count(5), At: time.Now()})
 				time.Sleep(10 * time.Second)
 				rules.v.Store(&block)
 				o.Reconsider()
@@ -608,8 +608,8 @@ func TestReconsider(t *testing.T) {
 	c, rules := &cuts{}, &changing{}
 	block := policy.Verdict{Action: policy.Block, Reason: policy.ReasonRule, Rule: "video.example", List: policy.ListHousehold}
 	b := live(t, func(cfg *Config) { cfg.Decide, cfg.Block = rules, c }, func(o *Observer) {
-		o.Event(flow.Event{Kind: flow.New, ID: 1, Tuple: tvWeb})
-		o.Event(flow.Event{Kind: flow.New, ID: 2, Tuple: ends("192.168.1.10:4001", "203.0.113.2:80", flow.TCP)})
+		o.Tracked(t.Context(), flow.Event{Kind: flow.New, ID: 1, Tuple: tvWeb})
+		o.Tracked(t.Context(), flow.Event{Kind: flow.New, ID: 2, Tuple: ends("192.168.1.10:4001", "203.0.113.2:80", flow.TCP)})
 		synctest.Wait()
 		rules.v.Store(&block)
 		if len(c.taken()) != 0 {
@@ -680,7 +680,7 @@ func TestFailedBlockIsCounted(t *testing.T) {
 	reg := prometheus.NewPedanticRegistry()
 	c := &cuts{err: errors.New("no such table")}
 	live(t, func(cfg *Config) { cfg.Decide, cfg.Block, cfg.Metrics = blocking{}, c, reg }, func(o *Observer) {
-		o.Event(flow.Event{Kind: flow.New, ID: 1, Tuple: ends("192.168.1.10:1", "203.0.113.66:9", flow.UDP)})
+		o.Tracked(t.Context(), flow.Event{Kind: flow.New, ID: 1, Tuple: ends("192.168.1.10:1", "203.0.113.66:9", flow.UDP)})
 	})
 	if got := values(t, reg, "netcurtain_observe_blocks_total"); got["failed"] != 1 || len(got) != 1 {
 		t.Errorf("blocks by result: %v, want one that failed", got)
@@ -718,7 +718,7 @@ func TestRareEvents(t *testing.T) {
 		for port := range 3 {
 			for _, src := range []string{"192.168.1.10", "192.168.1.20", "192.168.1.30"} {
 				tuple := flow.NewTuple(flow.TCP, netip.AddrPortFrom(netip.MustParseAddr(src), uint16(4000+port)), netip.MustParseAddrPort("203.0.113.1:80"))
-				o.Event(flow.Event{Kind: flow.New, ID: uint32(port + 1), Tuple: tuple})
+				o.Tracked(t.Context(), flow.Event{Kind: flow.New, ID: uint32(port + 1), Tuple: tuple})
 				o.Packet(flow.Packet{Tuple: tuple, Payload: login})
 			}
 		}
@@ -856,11 +856,19 @@ func TestQueuesAreBounded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for range maxEvents + 5 {
-		o.Event(flow.Event{Kind: flow.Update})
+	ended, end := context.WithCancel(t.Context())
+	end() // who waits for room goes away
+	for range maxEvents {
+		o.Tracked(ended, flow.Event{Kind: flow.Update})
+	}
+	if n := len(o.inbox.in.events); n != maxUpdates {
+		t.Errorf("%d updates wait, want %d: half of the room is for ends", n, maxUpdates)
 	}
 	for range maxEvents {
-		o.Event(flow.Event{Kind: flow.Destroy}) // finds room that updates did not take
+		o.Tracked(ended, flow.Event{Kind: flow.Destroy})
+	}
+	if n := len(o.inbox.in.events); n != maxEvents {
+		t.Errorf("%d events wait, want %d", n, maxEvents)
 	}
 	for range maxPackets + 3 {
 		o.Packet(flow.Packet{Payload: make([]byte, 100)})
@@ -871,31 +879,9 @@ func TestQueuesAreBounded(t *testing.T) {
 	for range maxCarried + 1 {
 		o.Proxied(Carried{})
 	}
-	// Updates fill half of the room for events, ends the other half.
-	want := map[string]float64{"event": 5 + maxEvents - maxUpdates + maxUpdates, "packet": 3, "name": 2, "carried": 1}
+	want := map[string]float64{"packet": 3, "name": 2, "carried": 1}
 	if diff := cmp.Diff(want, values(t, reg, "netcurtain_observe_dropped_messages_total")); diff != "" {
 		t.Errorf("dropped (-want +got):\n%s", diff)
-	}
-}
-
-func TestLive(t *testing.T) {
-	live(t, nil, func(o *Observer) {
-		o.Event(flow.Event{Kind: flow.Update, ID: 1, Tuple: tvWeb, Counters: count(4), At: time.Now()})
-		o.Event(flow.Event{Kind: flow.New, ID: 2, Tuple: ends("192.168.1.30:1", "203.0.113.1:443", flow.TCP)})
-		synctest.Wait()
-		all, err := o.Live(context.Background())
-		if err != nil || len(all) != 1 || all[0].Device != "tv" || all[0].Flow.Counters != count(4) {
-			t.Errorf("Live = %+v, %v", all, err)
-		}
-	})
-	o, err := New(Config{Record: &book{}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if _, err := o.Live(ctx); err == nil {
-		t.Error("Live answered though nobody runs")
 	}
 }
 

@@ -55,10 +55,3 @@ func (p *parking) take(ticket uint64) func() {
 	delete(p.waiting, ticket)
 	return then
 }
-
-// len is how many sockets are waited for.
-func (p *parking) len() int {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return len(p.waiting)
-}

@@ -130,7 +130,6 @@ func lost(metrics prometheus.Gatherer) (map[string]int64, error) {
 var losses = [...]struct{ metric, means string }{
 	{"netcurtain_journal_dropped_total store", "flows and look-ups came faster than they could be written down, and are not in the ledger"},
 	{"netcurtain_store_rows_dropped_total", "flows and look-ups could not be written, and are not in the ledger"},
-	{"netcurtain_observe_dropped_messages_total event", "news of connections came too fast: their last bytes may be missing"},
 	{"netcurtain_conntrack_overflows_total", "times the kernel had no room for news of connections: the last bytes of some may be missing"},
 	{"netcurtain_nflog_gaps_total", "first packets came faster than the kernel could hand them over: those connections are counted, and may lack a name"},
 	{"netcurtain_observe_dropped_messages_total packet", "first packets came too fast to be read: those connections are counted, and may lack a name"},

@@ -62,7 +62,6 @@ func TestWordsOfLossesFitTheirMetrics(t *testing.T) {
 	}
 	for range 20_000 {
 		recorder.Record(journal.Entry{Lookup: &journal.Lookup{}})
-		o.Event(flow.Event{Kind: flow.New})
 		o.Packet(flow.Packet{})
 		o.Learn("", "a.example", netip.IPv6Loopback(), 0)
 		o.Proxied(observe.Carried{})

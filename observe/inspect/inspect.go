@@ -2,7 +2,6 @@ package inspect
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net/netip"
@@ -117,13 +116,6 @@ func Read(ctx context.Context, name string, r io.Reader, cfg Config, yield func(
 		err = sink.err
 	}
 	return src.Stats(), err
-}
-
-// IsBroken reports whether err says that a capture broke off, so that its flows
-// are good but not all there.
-func IsBroken(err error) bool {
-	var b *capture.BrokenError
-	return errors.As(err, &b)
 }
 
 // bench is a bench without a house: every device is one whose names are shown.

@@ -11,6 +11,7 @@ import (
 	"github.com/gopacket/gopacket"
 	"github.com/gopacket/gopacket/layers"
 	"github.com/gopacket/gopacket/pcapgo"
+	"github.com/netcurtain/netcurtain/flow/capture"
 )
 
 // capture writes a file of n UDP flows, each of three packets to the outside and
@@ -76,7 +77,7 @@ func TestReadStops(t *testing.T) {
 		t.Errorf("error %v, want cancelled", err)
 	}
 	_, err := Read(t.Context(), "x", bytes.NewReader(data[:len(data)-1]), Config{}, func(Row) error { return nil })
-	if !IsBroken(err) {
+	if _, broken := errors.AsType[*capture.BrokenError](err); !broken {
 		t.Errorf("error %v, want that it is broken", err)
 	}
 }
