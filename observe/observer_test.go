@@ -386,14 +386,14 @@ func TestBytesAreRecordedOnce(t *testing.T) {
 	})
 	t.Run("what was read of it comes after its end", func(t *testing.T) {
 		b := live(t, nil, func(o *Observer) {
-			o.Event(event(flow.New, 1, "1001", 0))
-			o.Event(event(flow.Destroy, 1, "1001", 9))
-			o.Event(event(flow.Update, 1, "1001", 5))
-			o.Event(event(flow.Update, 1, "1001", 9))
-			o.Event(event(flow.New, 2, "1001", 0)) // the same ports again
-			o.Event(event(flow.Update, 2, "1001", 1))
-			o.Event(event(flow.Destroy, 2, "1001", 3))
-			o.Event(event(flow.Update, 2, "1001", 3))
+			o.Tracked(t.Context(), event(flow.New, 1, "1001", 0))
+			o.Tracked(t.Context(), event(flow.Destroy, 1, "1001", 9))
+			o.Tracked(t.Context(), event(flow.Update, 1, "1001", 5))
+			o.Tracked(t.Context(), event(flow.Update, 1, "1001", 9))
+			o.Tracked(t.Context(), event(flow.New, 2, "1001", 0)) // the same ports again
+			o.Tracked(t.Context(), event(flow.Update, 2, "1001", 1))
+			o.Tracked(t.Context(), event(flow.Destroy, 2, "1001", 3))
+			o.Tracked(t.Context(), event(flow.Update, 2, "1001", 3))
 		})
 		if got := sum(b); got != 1200 {
 			t.Errorf("%d bytes recorded, want 1200", got)
