@@ -1,20 +1,14 @@
 # Two commands are enough: make run, make test. A bare make says what there is.
-TAGS    := netgo,osusergo,sqlite_omit_load_extension
+NC_SOURCE := $(CURDIR)
+include openwrt/flags.mk
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
-LDFLAGS := -s -w -X github.com/netcurtain/netcurtain/internal/buildinfo.Version=$(VERSION)
+LDFLAGS := -s -w -X $(NC)/internal/buildinfo.Version=$(VERSION)
 # musl, where it is installed (musl-tools): smaller, and free of the duties of a
 # statically linked LGPL library. It is what routers have.
 export CC := $(or $(shell command -v musl-gcc),gcc)
-STATIC  := -linkmode=external "-extldflags=-static -Wl,--gc-sections"
-# SQLite as OpenWrt compiles it: small first, and without what nothing here uses.
-export CGO_CFLAGS := -Os -ffunction-sections -fdata-sections -fno-asynchronous-unwind-tables -include $(CURDIR)/scripts/sqlite.h
-# Only what runs hot is inlined; the rest is smaller without: 1.5 MB of flash. The last pattern that matches counts.
-OURS := github.com/netcurtain/netcurtain
-HOT  := std github.com/miekg/dns github.com/coredns/coredns/... github.com/elazarl/... $(OURS)/...
-COLD := $(addprefix $(OURS)/,cmd/... ui/... enforce lists configs store internal/uci) net net/http/... mime/... html/... text/template/... \
-	crypto/x509 crypto/tls regexp/syntax encoding/json encoding/gob database/sql
-SMALL := -gcflags=all=-l $(HOT:%=-gcflags=%=) $(COLD:%=-gcflags=%=-l)
-export GOFLAGS := -tags=$(TAGS)
+STATIC  := -linkmode=external "-extldflags=-static $(NC_LDFLAGS)"
+export CGO_CFLAGS := -Os $(NC_CFLAGS)
+export GOFLAGS := -tags=$(NC_TAGS)
 export PATH := $(PATH):/usr/sbin:/sbin
 SHELL := /bin/bash
 .SHELLFLAGS := -o pipefail -c
@@ -34,7 +28,7 @@ test: ## unit tests with -race, the root ring, the real binary in namespaces
 
 build: ## the binary, static and stripped
 	@[ -x netcurtain ] || echo "first build: 2-4 minutes (SQLite and CoreDNS are large); later ones take seconds" >&2
-	CGO_ENABLED=1 go build -v -trimpath $(SMALL) -ldflags '$(LDFLAGS)$(if $(filter Linux,$(shell uname -s)), $(STATIC))' -o netcurtain ./cmd/netcurtain 2>&1 | scripts/progress
+	CGO_ENABLED=1 go build -v -trimpath $(NC_GCFLAGS) -ldflags '$(LDFLAGS)$(if $(filter Linux,$(shell uname -s)), $(STATIC))' -o netcurtain ./cmd/netcurtain 2>&1 | scripts/progress
 
 demo-test: ## the demo for a bounded time; fails unless its ledger holds what it must
 	@scripts/setup run
