@@ -4,16 +4,58 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"strings"
 
+	"github.com/netcurtain/netcurtain/devices"
 	"github.com/netcurtain/netcurtain/journal"
 	"github.com/netcurtain/netcurtain/policy"
 )
 
-// dictionary gives each distinct text one row, and remembers the ids of some.
+// dictionary gives each distinct text one row of its table, and remembers the ids of some.
 type dictionary[K comparable] struct {
 	ids          map[K]int64
 	find, insert string
-	args         func(K) []any
+	values       func(K) []any // of the columns, in their order
+}
+
+func newDictionary[K comparable](table string, values func(K) []any, columns ...string) dictionary[K] {
+	return dictionary[K]{
+		find:   "SELECT id FROM " + table + " WHERE " + strings.Join(columns, " = ? AND ") + " = ?",
+		insert: "INSERT INTO " + table + " (" + strings.Join(columns, ", ") + ") VALUES (?" + strings.Repeat(", ?", len(columns)-1) + ")",
+		values: values,
+	}
+}
+
+// dictionaries are those of one ledger.
+type dictionaries struct {
+	devices dictionary[devices.ID]
+	places  dictionary[place]
+	rulings dictionary[ruling]
+	looks   dictionary[look]
+}
+
+func newDictionaries() dictionaries {
+	return dictionaries{
+		devices: newDictionary("device", func(d devices.ID) []any { return []any{string(d)} }, "device"),
+		places: newDictionary("destination", func(p place) []any {
+			return []any{p.name, p.organisation, p.purpose, p.country, p.breaks}
+		}, "name", "organisation", "purpose", "country", "breaks"),
+		rulings: newDictionary("verdict", func(r ruling) []any {
+			return []any{r.action, r.reason, r.rule, r.list, r.noted}
+		}, "action", "reason", "rule", "list", "noted"),
+		looks: newDictionary("seen", func(k look) []any {
+			return []any{k.app, k.protection, k.harmless, k.why, k.nameSource, k.tlsVersion, k.credentials,
+				k.QUICVersion, k.ECH, k.TLSCipher, k.TLSWeak, k.Certificate, k.CredentialUser, k.CredentialDefault, k.Identifiers,
+				k.ambiguous, k.inbound, k.portMapped, k.byNameOnly, k.carried}
+		}, "app", "protection", "harmless", "why", "name_source", "tls_version", "credentials",
+			"quic_version", "ech", "tls_cipher", "tls_weak", "certificate", "credential_user", "credential_default", "identifiers",
+			"ambiguous", "inbound", "port_mapped", "by_name_only", "carried"),
+	}
+}
+
+// forget lets go of ids that may not hold any more.
+func (d *dictionaries) forget() {
+	d.devices.ids, d.places.ids, d.rulings.ids, d.looks.ids = nil, nil, nil, nil
 }
 
 const maxRemembered = 2048
@@ -22,7 +64,7 @@ func (d *dictionary[K]) id(ctx context.Context, tx *sql.Tx, key K) (int64, error
 	if id, ok := d.ids[key]; ok {
 		return id, nil
 	}
-	args := d.args(key)
+	args := d.values(key)
 	var id int64
 	err := tx.QueryRowContext(ctx, d.find, args...).Scan(&id)
 	if errors.Is(err, sql.ErrNoRows) {

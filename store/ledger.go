@@ -13,15 +13,12 @@ import (
 
 // ledger writes ledger.db. It belongs to whoever is the writer (Store.writer).
 type ledger struct {
-	db      *sql.DB
-	now     func() time.Time
-	lastID  int64
-	lead    int64 // seconds by which an id is ahead of its row's clock, at most (migrations/ledger/002)
-	batch   []journal.Entry
-	devices dictionary[devices.ID]
-	places  dictionary[place]
-	rulings dictionary[ruling]
-	looks   dictionary[look]
+	db     *sql.DB
+	now    func() time.Time
+	lastID int64
+	lead   int64 // seconds by which an id is ahead of its row's clock, at most (migrations/ledger/002)
+	batch  []journal.Entry
+	dictionaries
 	running map[runningFlow]int64 // rows of flows that may go on
 	reached map[partnerKey]int64  // the hour that partner is known to have
 }
@@ -45,41 +42,7 @@ func openLedgerFile(ctx context.Context, cfg Config) (*ledger, error) {
 		"PRAGMA journal_size_limit = 1048576",
 		"PRAGMA cache_size = -2048",
 	)
-	l := &ledger{
-		db:  db,
-		now: cfg.Now,
-		devices: dictionary[devices.ID]{
-			find:   "SELECT id FROM device WHERE device = ?",
-			insert: "INSERT INTO device (device) VALUES (?)",
-			args:   func(d devices.ID) []any { return []any{string(d)} },
-		},
-		places: dictionary[place]{
-			find:   "SELECT id FROM destination WHERE name = ? AND organisation = ? AND purpose = ? AND country = ? AND breaks = ?",
-			insert: "INSERT INTO destination (name, organisation, purpose, country, breaks) VALUES (?, ?, ?, ?, ?)",
-			args:   func(p place) []any { return []any{p.name, p.organisation, p.purpose, p.country, p.breaks} },
-		},
-		rulings: dictionary[ruling]{
-			find:   "SELECT id FROM verdict WHERE action = ? AND reason = ? AND rule = ? AND list = ? AND noted = ?",
-			insert: "INSERT INTO verdict (action, reason, rule, list, noted) VALUES (?, ?, ?, ?, ?)",
-			args:   func(r ruling) []any { return []any{r.action, r.reason, r.rule, r.list, r.noted} },
-		},
-		looks: dictionary[look]{
-			find: `SELECT id FROM seen WHERE app = ? AND protection = ? AND harmless = ? AND why = ?
-				AND name_source = ? AND tls_version = ? AND credentials = ?
-				AND quic_version = ? AND ech = ? AND tls_cipher = ? AND tls_weak = ? AND certificate = ?
-				AND credential_user = ? AND credential_default = ? AND identifiers = ?
-				AND ambiguous = ? AND inbound = ? AND port_mapped = ? AND by_name_only = ? AND carried = ?`,
-			insert: `INSERT INTO seen (app, protection, harmless, why, name_source, tls_version, credentials,
-				quic_version, ech, tls_cipher, tls_weak, certificate, credential_user, credential_default, identifiers,
-				ambiguous, inbound, port_mapped, by_name_only, carried)
-				VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-			args: func(k look) []any {
-				return []any{k.app, k.protection, k.harmless, k.why, k.nameSource, k.tlsVersion, k.credentials,
-					k.QUICVersion, k.ECH, k.TLSCipher, k.TLSWeak, k.Certificate, k.CredentialUser, k.CredentialDefault, k.Identifiers,
-					k.ambiguous, k.inbound, k.portMapped, k.byNameOnly, k.carried}
-			},
-		},
-	}
+	l := &ledger{db: db, now: cfg.Now, dictionaries: newDictionaries()}
 	if unclean {
 		err = quickCheck(ctx, db)
 	}
@@ -181,8 +144,8 @@ func (l *ledger) flush(ctx context.Context) (rows, lost int, err error) {
 	return len(batch), 0, nil
 }
 
-// forget empties the caches of the dictionaries, whose ids may not hold any more.
+// forget empties the caches of ids, which may not hold any more.
 func (l *ledger) forget() {
-	l.devices.ids, l.places.ids, l.rulings.ids, l.looks.ids = nil, nil, nil, nil
+	l.dictionaries.forget()
 	l.running, l.reached = nil, nil
 }
