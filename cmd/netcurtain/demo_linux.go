@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/url"
 	"os"
@@ -90,10 +91,7 @@ func lockDemo() (unlock func(), err error) {
 }
 
 func (c demoCmd) live(ctx context.Context, io std, all []scene.Persona, page *net.TCPListener) (err error) {
-	began := time.Now()
-	say := func(format string, arg ...any) {
-		fmt.Fprintf(io.err, "%5.1fs  "+format+"\n", append([]any{time.Since(began).Seconds()}, arg...)...)
-	}
+	talk := demoTalk{to: io.err, began: time.Now(), last: map[string]string{}}
 	in, err := scene.NewInternet(all)
 	if err != nil {
 		return err
@@ -107,7 +105,7 @@ func (c demoCmd) live(ctx context.Context, io std, all []scene.Persona, page *ne
 		return err
 	}
 	defer func() { err = errors.Join(err, house.Close()) }()
-	say("a house stands: %d devices, a router, an internet", len(all))
+	talk.say("a house stands: %d devices, a router, an internet", len(all))
 
 	if c.For > 0 {
 		var cancel context.CancelFunc
@@ -117,21 +115,10 @@ func (c demoCmd) live(ctx context.Context, io std, all []scene.Persona, page *ne
 	world, stop := context.WithCancel(ctx)
 	defer stop()
 	g, world := errgroup.WithContext(world)
-	ready := make(chan struct{}, 2)
-	router := &scene.Router{Host: house.Router, Leases: all}
-	if err := router.WriteLeases(filepath.Join(demoFolder, "dhcp.leases")); err != nil {
+	if err := openWorld(world, g, house, in, all); err != nil {
 		return err
 	}
-	g.Go(func() error { return in.Run(world, house.Internet, func() { ready <- struct{}{} }) })
-	g.Go(func() error { return router.Run(world, func() { ready <- struct{}{} }) })
-	for range 2 {
-		select {
-		case <-ready:
-		case <-world.Done():
-			return g.Wait()
-		}
-	}
-	say("the internet answers: DNS, HTTP, TLS, QUIC, MQTT, NTP")
+	talk.say("the internet answers: DNS, HTTP, TLS, QUIC, MQTT, NTP")
 
 	daemon, err := startDaemon(house.Router, page)
 	if err != nil {
@@ -142,7 +129,7 @@ func (c demoCmd) live(ctx context.Context, io std, all []scene.Persona, page *ne
 	if err := daemon.wait(world, f); err != nil {
 		return err
 	}
-	say("netcurtain runs in the router's namespace (pid %d), its log is %s", daemon.cmd.Process.Pid, filepath.Join(demoFolder, "daemon.log"))
+	talk.say("netcurtain runs in the router's namespace (pid %d), its log is %s", daemon.cmd.Process.Pid, filepath.Join(demoFolder, "daemon.log"))
 
 	if err := f.choose(world, all); err != nil {
 		return err
@@ -150,19 +137,11 @@ func (c demoCmd) live(ctx context.Context, io std, all []scene.Persona, page *ne
 	if err := f.waitWell(world); err != nil {
 		return err
 	}
-	say("it answers look-ups and carries guarded connections; the devices begin to live")
+	talk.say("it answers look-ups and carries guarded connections; the devices begin to live")
 
-	var once sync.Mutex
-	last := map[string]string{}
-	report := func(o scene.Outcome) {
-		once.Lock()
-		defer once.Unlock()
-		key := fmt.Sprint(o.Persona, o.Act.Line)
-		if c.Quiet || last[key] == o.Text { // only what is new
-			return
-		}
-		last[key] = o.Text
-		say("%-8s %-6s %-34s %s", o.Persona, o.Act.Verb, o.Act.Host, o.Text)
+	report := talk.report
+	if c.Quiet {
+		report = func(scene.Outcome) {}
 	}
 	for _, p := range all {
 		d := &scene.Device{Persona: p, Host: house.Devices[p.Name], Roots: in.Roots(), Addr: in.Addr}
@@ -178,7 +157,7 @@ func (c demoCmd) live(ctx context.Context, io std, all []scene.Persona, page *ne
 
 	end := make(<-chan time.Time)
 	if c.For > 0 {
-		end = time.After(c.For - time.Since(began))
+		end = time.After(c.For - time.Since(talk.began))
 	}
 	select {
 	case <-world.Done():
@@ -191,6 +170,51 @@ func (c demoCmd) live(ctx context.Context, io std, all []scene.Persona, page *ne
 	}
 	stop()
 	return errors.Join(err, g.Wait())
+}
+
+// openWorld starts the internet and the router's own services in g, and waits until
+// both answer.
+func openWorld(ctx context.Context, g *errgroup.Group, house *netlab.House, in *scene.Internet, all []scene.Persona) error {
+	router := &scene.Router{Host: house.Router, Leases: all}
+	if err := router.WriteLeases(filepath.Join(demoFolder, "dhcp.leases")); err != nil {
+		return err
+	}
+	ready := make(chan struct{}, 2)
+	answers := func() { ready <- struct{}{} }
+	g.Go(func() error { return in.Run(ctx, house.Internet, answers) })
+	g.Go(func() error { return router.Run(ctx, answers) })
+	for range 2 {
+		select {
+		case <-ready:
+		case <-ctx.Done():
+			return context.Cause(ctx) // what failed in g
+		}
+	}
+	return nil
+}
+
+// demoTalk says what happens, and when since the demo began.
+type demoTalk struct {
+	to    io.Writer
+	began time.Time
+
+	mu   sync.Mutex
+	last map[string]string // what each act of a device came to
+}
+
+func (t *demoTalk) say(format string, arg ...any) {
+	fmt.Fprintf(t.to, "%5.1fs  "+format+"\n", append([]any{time.Since(t.began).Seconds()}, arg...)...)
+}
+
+// report says what came of an act, where that is new.
+func (t *demoTalk) report(o scene.Outcome) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	key := fmt.Sprint(o.Persona, o.Act.Line)
+	if t.last[key] != o.Text {
+		t.last[key] = o.Text
+		t.say("%-8s %-6s %-34s %s", o.Persona, o.Act.Verb, o.Act.Host, o.Text)
+	}
 }
 
 // choose tells the house what its people chose in their persona files.

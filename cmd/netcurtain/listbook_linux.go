@@ -130,7 +130,8 @@ func (h household) AddList(ctx context.Context, n api.NewList, whose []devices.I
 	case len(all) >= blocklist.MaxLists:
 		return api.List{}, ui.Mistake{Text: fmt.Sprintf("there are %d lists, and %d are the most: remove one first", len(all), blocklist.MaxLists)}
 	}
-	if err := h.d.keeper.Check(h.d.sourceOf(l)); err != nil {
+	src, _ := h.d.sourceOf(l)
+	if err := h.d.keeper.Check(src); err != nil {
 		return api.List{}, ui.Mistake{Text: err.Error()}
 	}
 	if err := h.d.store.AddList(ctx, l); err != nil {
@@ -263,7 +264,7 @@ func (h household) TestList(ctx context.Context, n api.NewList) (api.ListTrial, 
 			blocked[name] = r.Verdict == policy.Block.String()
 		}
 	}
-	src := h.d.sourceOf(l)
+	src, _ := h.d.sourceOf(l)
 	if err := h.d.keeper.Check(named(src)); err != nil {
 		return out, ui.Mistake{Text: err.Error()}
 	}

@@ -4,6 +4,7 @@ package main
 // keeper has, put together.
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -71,15 +72,7 @@ func (d *daemon) listed(ctx context.Context) ([]listed, error) {
 		}
 		one := listed{List: l, owner: "household"}
 		if one.shadowed = slices.ContainsFunc(all, func(o listed) bool { return o.Name == l.Name }); !one.shadowed {
-			one.source = lists.Source{Name: l.Name, Allow: l.Allow, AllowHTTP: l.Insecure}
-			switch l.Source {
-			case store.ListFromFile:
-				one.source.File = l.Address
-			case store.ListFromCatalogue:
-				d.fromCatalogue(&one)
-			default:
-				one.source.URL = l.Address
-			}
+			one.source, one.public = d.sourceOf(l)
 		}
 		all = append(all, one)
 	}
@@ -96,21 +89,34 @@ func (d *daemon) listed(ctx context.Context) ([]listed, error) {
 	return all, nil
 }
 
-// fromCatalogue fills in what the catalogue knows. A list that has left it has no
-// address any more, which its status says.
-func (d *daemon) fromCatalogue(l *listed) {
-	l.source.URL = "https://gone.invalid/" + l.Address
-	for i, p := range d.catalogue {
-		if p.Name != l.Address {
-			continue
+// sourceOf is a list of the household's as the keeper gets it, and what the catalogue
+// says of it. One that has left the catalogue has no address any more, which its status
+// says.
+func (d *daemon) sourceOf(l store.List) (s lists.Source, public configs.PublicList) {
+	s = lists.Source{Name: l.Name, Allow: l.Allow, AllowHTTP: l.Insecure}
+	switch l.Source {
+	case store.ListFromFile:
+		s.File = l.Address
+	case store.ListFromCatalogue:
+		public = d.inCatalogue(l.Address)
+		s.URL, s.Rules = cmp.Or(public.URL, "https://gone.invalid/"+l.Address), public.Rules
+		for p := public; p.Smaller != ""; {
+			p = d.inCatalogue(p.Smaller)
+			s.Smaller = append(s.Smaller, lists.Smaller{Name: p.Name, URL: p.URL, Rules: p.Rules})
 		}
-		l.public = d.catalogue[i]
-		l.source.URL, l.source.Rules = p.URL, p.Rules
-		for p.Smaller != "" {
-			p = d.catalogue[slices.IndexFunc(d.catalogue, func(o configs.PublicList) bool { return o.Name == p.Smaller })]
-			l.source.Smaller = append(l.source.Smaller, lists.Smaller{Name: p.Name, URL: p.URL, Rules: p.Rules})
-		}
+	default:
+		s.URL = l.Address
 	}
+	return s, public
+}
+
+// inCatalogue is the public list of that name; the zero one where there is none.
+func (d *daemon) inCatalogue(name string) configs.PublicList {
+	i := slices.IndexFunc(d.catalogue, func(p configs.PublicList) bool { return p.Name == name })
+	if i < 0 {
+		return configs.PublicList{}
+	}
+	return d.catalogue[i]
 }
 
 // listSources are what the keeper is to keep.
@@ -190,20 +196,6 @@ func (d *daemon) findListed(ctx context.Context, name string) (listed, error) {
 		}
 	}
 	return listed{}, fmt.Errorf("list %.80q is not known; netcurtain lists shows them: %w", name, fs.ErrNotExist)
-}
-
-// sourceOf is what the keeper gets of a list that is not kept yet.
-func (d *daemon) sourceOf(l store.List) lists.Source {
-	one := listed{List: l, source: lists.Source{Name: l.Name, Allow: l.Allow, AllowHTTP: l.Insecure}}
-	switch l.Source {
-	case store.ListFromFile:
-		one.source.File = l.Address
-	case store.ListFromCatalogue:
-		d.fromCatalogue(&one)
-	default:
-		one.source.URL = l.Address
-	}
-	return one.source
 }
 
 // tell notes what the household changed.

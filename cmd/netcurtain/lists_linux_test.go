@@ -50,7 +50,7 @@ func TestFromCatalogue(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, p := range d.catalogue {
-		s := d.sourceOf(store.List{Name: "x", Source: store.ListFromCatalogue, Address: p.Name})
+		s, _ := d.sourceOf(store.List{Name: "x", Source: store.ListFromCatalogue, Address: p.Name})
 		if s.URL != p.URL || s.Rules != p.Rules || (p.Smaller == "") != (len(s.Smaller) == 0) {
 			t.Errorf("%s: %+v", p.Name, s)
 		}
@@ -62,7 +62,7 @@ func TestFromCatalogue(t *testing.T) {
 			last = sm.Rules
 		}
 	}
-	if s := d.sourceOf(store.List{Name: "x", Source: store.ListFromCatalogue, Address: "gone"}); s.URL != "https://gone.invalid/gone" {
+	if s, _ := d.sourceOf(store.List{Name: "x", Source: store.ListFromCatalogue, Address: "gone"}); s.URL != "https://gone.invalid/gone" {
 		t.Errorf("one that has left the catalogue: %+v", s)
 	}
 }
