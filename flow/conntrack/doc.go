@@ -1,3 +1,3 @@
 // Package conntrack brings connections from the kernel: events when one begins
-// and ends, live counters by dump, and the means to end one.
+// and ends, and live counters.
 package conntrack
