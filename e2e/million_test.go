@@ -26,6 +26,7 @@ import (
 
 func millionCommands() map[string]func(*testscript.TestScript, bool, []string) {
 	return map[string]func(*testscript.TestScript, bool, []string){
+		"sweep":   withStory((*story).sweep),
 		"refresh": withStory((*story).refresh),
 		"warm":    withStory((*story).warm),
 		"peers":   withStory((*story).peers),
@@ -35,6 +36,7 @@ func millionCommands() map[string]func(*testscript.TestScript, bool, []string) {
 // TestMillion is a bench: a million rules in the real daemon, their refresh under
 // load, and the next start. scripts/bench runs it; it needs the test data.
 //
+//	sweep                    asks for 100,000 listed names, none twice; prints what the daemon's memory comes to
 //	peers                    prints what blocking the same names costs the daemon, and dnsmasq and unbound where installed
 //	refresh DEVICE N         N times: 3 s of look-ups, then the same while the list is refreshed; prints what it cost
 //	warm [SETTINGS]          kills the daemon and starts it again; prints how soon a listed name is blocked
@@ -59,14 +61,16 @@ func testData(list string) string {
 func (s *story) ownList() string { return filepath.Join(s.dir, "state", "lists", "own.txt") }
 
 // listed is every thousandth name of the list.
-func (s *story) listed() (names []string, err error) {
+func (s *story) listed() ([]string, error) { return s.listedEvery(1000) }
+
+func (s *story) listedEvery(n int) (names []string, err error) {
 	f, err := os.Open(s.ownList())
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
 	for i, lines := 0, bufio.NewScanner(f); lines.Scan(); i++ {
-		if i%1000 == 0 {
+		if i%n == 0 {
 			names = append(names, lines.Text())
 		}
 	}
@@ -142,6 +146,30 @@ func (a asker) run(names []string, stop <-chan struct{}) (l load) {
 			l.took = append(l.took, took)
 		}
 	}
+}
+
+func (s *story) sweep(ts *testscript.TestScript, _ []string) error {
+	names, err := s.listedEvery(10)
+	if err != nil {
+		return err
+	}
+	a, err := s.asker("", netip.MustParseAddrPort("127.0.0.1:5300"))
+	if err != nil {
+		return err
+	}
+	rand.Shuffle(len(names), func(i, j int) { names[i], names[j] = names[j], names[i] })
+	steady, cpu := s.status("VmRSS"), cpuOf(s.daemon.Process.Pid)
+	if err := os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", s.daemon.Process.Pid), []byte("5"), 0); err != nil { // the peak begins anew
+		return err
+	}
+	for _, name := range names {
+		if rcode, _, err := a.ask(name, 2*time.Second); err != nil || rcode != dns.RcodeNameError {
+			return fmt.Errorf("%s: rcode %d: %w", name, rcode, err)
+		}
+	}
+	fmt.Fprintf(ts.Stdout(), "sweep over %d listed names: RSS %.1f MB, then %.1f (%.1f anonymous, %.1f file), peak %.1f; %v of processor\n", len(names),
+		mb(steady), mb(s.status("VmRSS")), mb(s.status("RssAnon")), mb(s.status("RssFile")), mb(s.status("VmHWM")), cpuOf(s.daemon.Process.Pid)-cpu)
+	return nil
 }
 
 func (s *story) refresh(ts *testscript.TestScript, args []string) error {

@@ -1,9 +1,6 @@
 package lists
 
-import (
-	"io"
-	"time"
-)
+import "time"
 
 // Compiling a million rules would take a small router's only core for seconds, and
 // Go gives a core away every 10 ms at most. So half of the time is left to others,
@@ -23,15 +20,4 @@ func breather() func() {
 			last = time.Now()
 		}
 	}
-}
-
-// slowly reads with rests.
-type slowly struct {
-	io.ReaderAt
-	breathe func()
-}
-
-func (s slowly) ReadAt(p []byte, off int64) (int, error) {
-	s.breathe()
-	return s.ReaderAt.ReadAt(p, off)
 }

@@ -10,7 +10,6 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -166,14 +165,14 @@ func (l *Lists) mapIndex(f *os.File) (*blocklist.Index, int, error) {
 	if err != nil {
 		return nil, 0, fmt.Errorf("mapping the list index: %w", err)
 	}
-	// The index reads itself whole for its sum, and again when a list is taken over
-	// from it: from the file, for what is read through the mapping counts as ours.
+	// Most of the index is read from the file, and not through the mapping, where what
+	// was touched counts as ours.
 	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
 		return nil, 0, errors.Join(fmt.Errorf("keeping the list index open: %w", err), unix.Munmap(data))
 	}
 	file := os.NewFile(uintptr(fd), f.Name())
-	index, err := blocklist.OpenMapped(data, slowly{file, breather()})
+	index, err := blocklist.OpenMapped(data, file, breather())
 	if err != nil {
 		return nil, 0, errors.Join(err, unix.Munmap(data), file.Close())
 	}
@@ -190,27 +189,6 @@ func (l *Lists) mapIndex(f *os.File) (*blocklist.Index, int, error) {
 		l.metrics.mapped.Dec()
 	}, data)
 	return index, int(size), nil
-}
-
-// letGoEvery is how often pages are let go: a look-up that needs one again pays a
-// microsecond or so.
-const letGoEvery = 10 * time.Second
-
-// letGo takes the pages that blocked names touched out of the mapping. The kernel
-// keeps them for as long as it has room, and maps sixteen for each that is read: a
-// thousand blocked names would have the whole index counted as ours, for ever.
-func letGo(index *blocklist.Index) error {
-	if index == nil {
-		return nil
-	}
-	cold, off := index.Cold()
-	skip := int(-off & int64(os.Getpagesize()-1)) // to where a page begins: a mapping begins with one
-	if skip >= len(cold) {
-		return nil
-	}
-	err := unix.Madvise(cold[skip:], unix.MADV_DONTNEED)
-	runtime.KeepAlive(index)
-	return err
 }
 
 // use brings index into force.

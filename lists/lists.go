@@ -280,18 +280,11 @@ func (l *Lists) Run(ctx context.Context) error {
 	}
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	cold := time.NewTicker(letGoEvery)
-	defer cold.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			l.failReloads(ctx.Err())
 			return nil
-		case <-cold.C:
-			if err := letGo(l.index); err != nil {
-				l.log.Debug("pages of the list index stay mapped", "err", err)
-			}
-			continue
 		case <-l.wake:
 			l.takeReloads(ctx)
 			if l.dropDamaged() || l.anyForced() {

@@ -245,7 +245,10 @@ func reach(n int, below bool) int16 { return int16(2*n + int(bit(below))) }
 // gatherNames collects the forms of the name and of its parents.
 func (x *Index) gatherNames(name dnsname.Name, mask uint64, found *findings) {
 	for n := name; n != ""; n = n.Parent() {
-		set, ok := x.find(string(n))
+		if !x.mayHold(n, n == name) {
+			continue
+		}
+		set, ok := x.names.find(string(n))
 		if !ok {
 			continue
 		}

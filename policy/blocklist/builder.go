@@ -159,8 +159,8 @@ func (b *Builder) Keep(s Source, old *Index) (rep Report, err error) {
 	}
 	// The old entries are sorted already: they become one run.
 	w := runWriter{w: bufio.NewWriterSize(b.scratch, 16<<10)}
-	in := entryReader{r: bufio.NewReaderSize(io.NewSectionReader(old.file, 0, old.file.Size()), 16<<10)}
-	for i := range old.count {
+	in := entryReader{r: bufio.NewReaderSize(io.NewSectionReader(old.names.file, 0, old.names.file.Size()), 16<<10)}
+	for i := range old.names.count {
 		if i%64 == 0 {
 			b.opts.Breathe()
 		}

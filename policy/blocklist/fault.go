@@ -10,11 +10,17 @@ import (
 // panic of the goroutine that read, and that one can be caught. Anything else
 // that panics is a bug of ours and goes on.
 
-// isFault reports whether a recovered value is a memory fault; the runtime's
-// error for one has the address.
+// unreadable is the panic of who reads from the file and cannot.
+type unreadable struct{ error }
+
+// isFault reports whether a recovered value is one of these; the runtime's error for
+// a memory fault has the address.
 func isFault(recovered any) bool {
-	_, ok := recovered.(interface{ Addr() uintptr })
-	return ok
+	switch recovered.(type) {
+	case interface{ Addr() uintptr }, unreadable:
+		return true
+	}
+	return false
 }
 
 // damage notes that a page is lost, and tells the owner once.

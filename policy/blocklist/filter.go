@@ -1,6 +1,10 @@
 package blocklist
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+
+	"github.com/netcurtain/netcurtain/internal/dnsname"
+)
 
 // The filter is a blocked Bloom filter: each key sets filterBits bits within one
 // block of 64 octets, so that asking costs one cache line. It may say yes for a
@@ -8,7 +12,7 @@ import "encoding/binary"
 const (
 	filterBlock      = 64 // octets
 	filterBits       = 6  // per key
-	filterBitsPerKey = 14
+	filterBitsPerKey = 13
 )
 
 // filterLen is the size in octets of a filter for n keys.
@@ -76,6 +80,16 @@ func filterKeys(reversed []byte, m masks) (keys [2]uint64, n int) {
 		n++
 	}
 	return keys, n
+}
+
+// mayHold reports whether the entry for n, which is the name that was asked for or a
+// parent of it, may be there and say something of it.
+func (x *Index) mayHold(n dnsname.Name, self bool) bool {
+	h := uint64(hashStart)
+	for i := len(n) - 1; i >= 0; i-- {
+		h = hashStep(h, n[i])
+	}
+	return filterHas(x.filter, hashMix(h^saltBelow)) || self && filterHas(x.filter, hashMix(h))
 }
 
 // masks says which lists hold an entry, one bit a list, for each thing that a

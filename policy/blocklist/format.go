@@ -97,9 +97,9 @@ func parseFoot(data []byte) (foot, error) {
 }
 
 // checkSum compares the sum of the first n octets of file with what was written.
-func (f *foot) checkSum(file io.ReaderAt, n int64) error {
+func (f *foot) checkSum(file io.ReaderAt, n int64, breathe func()) error {
 	sum := crc32.New(castagnoli)
-	read, err := io.CopyBuffer(struct{ io.Writer }{sum}, io.NewSectionReader(file, 0, n), make([]byte, 64<<10))
+	read, err := io.CopyBuffer(breathingWriter{sum, breathe}, io.NewSectionReader(file, 0, n), make([]byte, 64<<10))
 	switch {
 	case err != nil:
 		return fmt.Errorf("%w: reading it: %w", ErrNotIndex, err)
@@ -109,4 +109,15 @@ func (f *foot) checkSum(file io.ReaderAt, n int64) error {
 		return fmt.Errorf("%w: its sum is %08x, %08x was written", ErrNotIndex, sum.Sum32(), f.sum)
 	}
 	return nil
+}
+
+// breathingWriter breathes at each Write.
+type breathingWriter struct {
+	io.Writer
+	breathe func()
+}
+
+func (w breathingWriter) Write(p []byte) (int, error) {
+	w.breathe()
+	return w.Writer.Write(p)
 }

@@ -38,12 +38,10 @@ type ListInfo struct {
 // Index is an immutable set of rules. It is safe for concurrent use and costs
 // its readers no lock. Nothing that it returns points into its octets.
 type Index struct {
-	names, blocks, sets, pairs, filter []byte
-
-	file *io.SectionReader // the names, for who reads them all
+	names               names
+	sets, pairs, filter []byte
 
 	lists []ListInfo
-	count int
 	any   masks // every list that holds at least one form of the kind
 	rules ruleIndex
 
@@ -65,18 +63,20 @@ type ruleText struct {
 // Open reads an index in place: data must neither change nor go for as long as
 // the Index is reachable. Whoever maps a file releases the mapping when the
 // Index is collected (runtime.AddCleanup), not before. Errors wrap ErrNotIndex.
-func Open(data []byte) (*Index, error) { return OpenMapped(data, bytes.NewReader(data)) }
+func Open(data []byte) (*Index, error) {
+	return OpenMapped(data, bytes.NewReader(data), func() {})
+}
 
-// OpenMapped is Open for a mapping of file. What must be read whole, to check the
-// sum and to take a list over, is read from file: pages of the mapping count as
-// ours from when they are touched. file must last as long as the Index.
-func OpenMapped(data []byte, file io.ReaderAt) (_ *Index, err error) {
+// OpenMapped is Open for a mapping of file. The names are read from file, and never
+// through the mapping; file must be safe for concurrent use and last as long as the
+// Index. breathe is called in between, as by a Builder.
+func OpenMapped(data []byte, file io.ReaderAt, breathe func()) (_ *Index, err error) {
 	defer faultToError(debug.SetPanicOnFault(true), &err)
 	f, err := parseFoot(data)
 	if err != nil {
 		return nil, err
 	}
-	if err := f.checkSum(file, int64(len(data)-len(magic)-4)); err != nil {
+	if err := f.checkSum(file, int64(len(data)-len(magic)-4), breathe); err != nil {
 		return nil, err
 	}
 	section := func(i int) []byte {
@@ -84,9 +84,11 @@ func OpenMapped(data []byte, file io.ReaderAt) (_ *Index, err error) {
 		return data[s.off : s.off+s.len : s.off+s.len]
 	}
 	x := &Index{
-		names: section(secNames), blocks: section(secBlocks), sets: section(secSets),
-		pairs: section(secPairs), filter: section(secFilter), count: int(f.names),
-		file: io.NewSectionReader(file, int64(f.sections[secNames].off), int64(f.sections[secNames].len)),
+		sets: section(secSets), pairs: section(secPairs), filter: section(secFilter),
+		names: names{
+			file:   io.NewSectionReader(file, int64(f.sections[secNames].off), int64(f.sections[secNames].len)),
+			blocks: section(secBlocks), count: int(f.names),
+		},
 		rules: ruleIndex{
 			records: section(secRules), keys: section(secKeys),
 			filter: section(secRuleFilter), windows: section(secWindows),
@@ -95,14 +97,14 @@ func OpenMapped(data []byte, file io.ReaderAt) (_ *Index, err error) {
 	if err := json.Unmarshal(section(secLists), &x.lists); err != nil {
 		return nil, fmt.Errorf("%w: its lists: %v", ErrNotIndex, err)
 	}
-	blocks := (f.names + blockNames - 1) / blockNames
 	switch {
 	case len(x.lists) > MaxLists:
 		return nil, fmt.Errorf("%w: %d lists", ErrNotIndex, len(x.lists))
-	case f.names > uint64(len(x.names)), uint64(len(x.blocks)) != blocks*4:
-		return nil, fmt.Errorf("%w: %d names in %d octets and %d blocks", ErrNotIndex, f.names, len(x.names), len(x.blocks)/4)
 	case len(x.sets)%setLen != 0, len(x.filter)%filterBlock != 0, len(x.filter) == 0:
 		return nil, fmt.Errorf("%w: a section of odd length", ErrNotIndex)
+	}
+	if err := x.names.open(breathe); err != nil {
+		return nil, err
 	}
 	if err := x.rules.open(); err != nil {
 		return nil, err
@@ -119,7 +121,7 @@ func OpenMapped(data []byte, file io.ReaderAt) (_ *Index, err error) {
 func (x *Index) Lists() []ListInfo { return x.lists }
 
 // Names is the number of distinct names that have a rule.
-func (x *Index) Names() int { return x.count }
+func (x *Index) Names() int { return x.names.count }
 
 // Mask is the mask of the named lists. Names that the index does not hold are left out.
 func (x *Index) Mask(lists ...string) (mask uint64) {
@@ -142,17 +144,9 @@ func (x *Index) Damaged() bool { return x.damaged.Load() }
 func (x *Index) OnDamage(f func()) { x.onDamage = f }
 
 // Resident is how many octets look-ups touch again and again: of a mapping these
-// stay in memory, the rest comes and goes.
+// stay in memory.
 func (x *Index) Resident() int {
-	return len(x.filter) + len(x.blocks) + len(x.rules.filter) + len(x.rules.windows) + len(x.rules.keys)
-}
-
-// Cold is the part that only look-ups of listed names read, here and there, and where
-// in the octets it begins: of a mapping, the owner may let its pages go at any time. It
-// is valid while x is reachable.
-func (x *Index) Cold() (part []byte, off int64) {
-	_, off, _ = x.file.Outer()
-	return x.names, off
+	return len(x.filter) + x.names.resident() + len(x.rules.filter) + len(x.rules.windows) + len(x.rules.keys)
 }
 
 // screen asks the filters and the map of windows alone: one pass over the name
@@ -197,7 +191,7 @@ func (x *Index) matchNames(name dnsname.Name, mask uint64, m *Match) (ok bool) {
 		if !filterHas(x.filter, hashMix(h^saltBelow)) && !(self && filterHas(x.filter, hashMix(h))) {
 			continue
 		}
-		if set, found := x.find(string(name[i:])); found {
+		if set, found := x.names.find(string(name[i:])); found {
 			// Parents come first, so that what is found later is longer.
 			if one, found := x.choose(set, name[i:], self, mask); found && x.outranks(&one, m) {
 				*m, ok = one, true
@@ -290,51 +284,6 @@ func (x *Index) textOf(off int) string {
 	return s
 }
 
-// find returns the set of the entry for name.
-func (x *Index) find(name string) (set int, ok bool) {
-	// The last block whose first name is not behind name.
-	lo, hi := 0, len(x.blocks)/4
-	for lo < hi {
-		mid := int(uint(lo+hi) / 2)
-		if compareReversed(name, x.head(mid)) < 0 {
-			hi = mid
-		} else {
-			lo = mid + 1
-		}
-	}
-	if lo == 0 {
-		return 0, false
-	}
-	c := cursor{rest: x.block(lo - 1)}
-	for i := 0; i < blockNames && c.next(); i++ {
-		switch order := compareReversed(name, c.name()); {
-		case order == 0:
-			return c.set, true
-		case order < 0:
-			return 0, false
-		}
-	}
-	return 0, false
-}
-
-// block is the names section from the i-th block on.
-func (x *Index) block(i int) []byte {
-	off := binary.BigEndian.Uint32(x.blocks[i*4:])
-	if uint64(off) > uint64(len(x.names)) {
-		return nil
-	}
-	return x.names[off:]
-}
-
-// head is the first name of the i-th block, which shares nothing; empty when damaged.
-func (x *Index) head(i int) []byte {
-	b := x.block(i)
-	if len(b) < 2 || len(b) < 2+int(b[1]) {
-		return nil
-	}
-	return b[2 : 2+int(b[1])]
-}
-
 func (x *Index) masksOf(set int) (m masks) {
 	if set < 0 || set >= len(x.sets)/setLen {
 		return m
@@ -360,44 +309,4 @@ func (x *Index) pairsOf(set int) []byte {
 		return nil
 	}
 	return x.pairs[uint64(off)+uint64(w):][:2*n]
-}
-
-// cursor walks entries in file order.
-type cursor struct {
-	rest []byte
-	buf  [256]byte
-	len  int
-	set  int
-}
-
-func (c *cursor) name() []byte { return c.buf[:c.len] }
-
-// next moves to the next entry; false at the end and at damage.
-func (c *cursor) next() bool {
-	if len(c.rest) < 3 {
-		return false
-	}
-	shared, tail := int(c.rest[0]), int(c.rest[1])
-	if shared > c.len || shared+tail > 255 || len(c.rest) < 2+tail+1 {
-		return false
-	}
-	copy(c.buf[shared:], c.rest[2:2+tail])
-	c.len = shared + tail
-	set, w := binary.Uvarint(c.rest[2+tail:])
-	if w <= 0 || set > 1<<31-1 {
-		return false
-	}
-	c.set, c.rest = int(set), c.rest[2+tail+w:]
-	return true
-}
-
-// compareReversed orders name, read from its end, against reversed octets.
-func compareReversed(name string, reversed []byte) int {
-	n := min(len(name), len(reversed))
-	for i := 0; i < n; i++ {
-		if a, b := name[len(name)-1-i], reversed[i]; a != b {
-			return int(a) - int(b)
-		}
-	}
-	return len(name) - len(reversed)
 }

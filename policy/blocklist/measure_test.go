@@ -63,7 +63,7 @@ func compileFile(tb testing.TB, src io.Reader) (x *Index, rep Report, size int64
 	if err != nil {
 		tb.Fatal(err)
 	}
-	defer out.Close()
+	tb.Cleanup(func() { out.Close() })
 	b := NewBuilder(Options{Scratch: scratch})
 	if rep, err = b.Add(Source{Name: "list"}, src); err != nil {
 		tb.Fatal(err)
@@ -75,7 +75,7 @@ func compileFile(tb testing.TB, src io.Reader) (x *Index, rep Report, size int64
 	if err != nil {
 		tb.Fatal(err)
 	}
-	if x, err = Open(data); err != nil {
+	if x, err = OpenMapped(data, out, func() {}); err != nil {
 		tb.Fatal(err)
 	}
 	return x, rep, int64(len(data))
