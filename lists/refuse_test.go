@@ -32,6 +32,7 @@ func TestWhatIsNoListIsRefusedAndTheOldOneStays(t *testing.T) {
 		"only comments":           {"# nothing here\n! and nothing here\n", "it holds no rule"},
 		"only what is no rule":    {"this is a poem\nand not a list\n", "it holds no rule"},
 		"an archive":              {"PK\x03\x04\x00\x00\x00\x00", "it is not text"},
+		"UTF-16":                  {"\xff\xfe|\x00|\x00x\x00", "save it as UTF-8"},
 		"octets behind good ones": {many(90) + "\x00\x01\x02\n", "it is not text"},
 		"over the cap of octets":  {many(90) + strings.Repeat("# padding\n", 5000), "it is over the cap"},
 		"over the cap of rules":   {many(201), "it is over the cap"},

@@ -3,7 +3,9 @@ package blocklist
 import (
 	"bytes"
 	"encoding/binary"
+	"fmt"
 	"hash/crc32"
+	"math/rand/v2"
 	"regexp"
 	"strings"
 	"testing"
@@ -132,6 +134,60 @@ func FuzzOpen(f *testing.F) {
 		}
 		_ = again.Write(new(Memory)) // may fail, must not panic
 	})
+}
+
+// Flash that goes bad beneath an index in force: whatever its octets become, look-ups
+// end, and none of them panics.
+func TestRotUnderAnIndexInForce(t *testing.T) {
+	var lines strings.Builder
+	for i := range 2000 {
+		fmt.Fprintf(&lines, "||n%d.example^\n%d.plain.example\n", i, i)
+		if i%20 == 0 {
+			fmt.Fprintf(&lines, "||w%d*.wild.example^$dnstype=AAAA,client=n\n/re%d[0-9]+/\n||n%d.example^$dnsrewrite=192.0.2.1\n", i, i, i)
+		}
+	}
+	b := NewBuilder(Options{})
+	if _, err := b.Add(Source{Name: "x"}, strings.NewReader(lines.String())); err != nil {
+		t.Fatal(err)
+	}
+	var good Memory
+	if err := b.Write(&good); err != nil {
+		t.Fatal(err)
+	}
+	f, err := parseFoot(good.Bytes())
+	if err != nil {
+		t.Fatal(err)
+	}
+	rng := rand.New(rand.NewPCG(5, 6))
+	for _, s := range f.sections {
+		if s.len == 0 {
+			continue
+		}
+		for range 12 {
+			data := bytes.Clone(good.Bytes())
+			x, err := Open(data)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for range 1 + rng.IntN(64) {
+				data[s.off+rng.Uint64N(s.len)] = byte(rng.Uint32())
+			}
+			for i := range 30 {
+				for _, n := range []string{"a.n%d.example", "n%d.example", "%d.plain.example", "w%dx.wild.example", "re%d7.example"} {
+					q := Question{Name: dnsname.Name(fmt.Sprintf(n, i*20)), Type: 28, ClientName: "n"}
+					if m, ok := x.Ask(&q, ^uint64(0)); ok {
+						x.Rule(m)
+						x.Answers(&q, ^uint64(0))
+					}
+					x.Every(&q, 1)
+				}
+			}
+			again := NewBuilder(Options{})
+			if _, err := again.Keep(Source{Name: "x"}, x); err == nil {
+				_ = again.Write(new(Memory)) // may fail
+			}
+		}
+	}
 }
 
 // Whatever a line says: its rules read back from their records as they were

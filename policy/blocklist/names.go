@@ -99,20 +99,27 @@ func (n *names) find(name string) (set int, ok bool) {
 	if i+1 < len(n.chunks) {
 		end = int(n.chunks[i+1].block)
 	}
-	from := n.offset(first)
+	from, to := n.offset(first), n.offset(end)
+	if to < from || to-from > chunkMost {
+		panic(unreadable{ErrNotIndex}) // it was not so when it was opened
+	}
 	buffer := n.buffers.Get().(*[chunkMost]byte)
 	defer n.buffers.Put(buffer)
-	b := buffer[:n.offset(end)-from]
+	b := buffer[:to-from]
 	if _, err := n.file.ReadAt(b, from); err != nil {
 		panic(unreadable{err})
 	}
-	at := lastNotBehind(end-first, name, func(i int) []byte {
-		return firstName(b[n.offset(first+i)-from:])
-	})
+	block := func(i int) []byte {
+		if off := n.offset(first+i) - from; off >= 0 && off <= int64(len(b)) {
+			return b[off:]
+		}
+		panic(unreadable{ErrNotIndex})
+	}
+	at := lastNotBehind(end-first, name, func(i int) []byte { return firstName(block(i)) })
 	if at < 0 {
 		return 0, false
 	}
-	c := cursor{rest: b[n.offset(first+at)-from:]}
+	c := cursor{rest: block(at)}
 	for i := 0; i < blockNames && c.next(); i++ {
 		switch order := compareReversed(name, c.name()); {
 		case order == 0:

@@ -202,6 +202,9 @@ func sniff(head []byte) error {
 	if text[0] == '<' {
 		return ErrHTML
 	}
+	if utf16 := string(head[:min(2, len(head))]); utf16 == "\xff\xfe" || utf16 == "\xfe\xff" {
+		return fmt.Errorf("%w that is read here but UTF-16; save it as UTF-8", ErrBinary)
+	}
 	lower := bytes.ToLower(text)
 	for _, tag := range []string{"<!doctype", "<html", "<head", "<body", "<script"} {
 		if bytes.Contains(lower, []byte(tag)) && !bytes.Contains(lower, []byte("\n||")) {
