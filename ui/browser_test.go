@@ -200,10 +200,13 @@ func TestPagesInBrowser(t *testing.T) {
 		if len(h.devices) > 0 {
 			paths = append(paths, "/devices/"+string(h.devices[0].ID))
 		}
-		for _, width := range []int64{360, 1280} {
+		for _, width := range []int64{360, 820, 1280} { // a telephone, a tablet, a desk
 			for _, scheme := range []string{"light", "dark"} {
-				if name != "family" && scheme == "dark" {
+				if name != "family" && (scheme == "dark" || width == 820) {
 					continue // colours do not depend on who lives here
+				}
+				if scheme == "dark" && width == 820 {
+					continue
 				}
 				t.Run(fmt.Sprintf("%s/%d/%s", name, width, scheme), func(t *testing.T) {
 					look(t, ctx, &wrong, srv.URL, paths, name, width, scheme)
