@@ -102,7 +102,7 @@ func (s *story) counted(ts *testscript.TestScript, args []string) error {
 var (
 	lossMetric = regexp.MustCompile(`(?m)^(netcurtain_[a-z_]*(?:dropped|gaps|overflows|evicted|lost|recorded)[a-z_]*(?:\{[^}]*\})?) ([0-9.e+]+)$`)
 	// What counts whole flows, once each.
-	lostFlows = regexp.MustCompile(`^netcurtain_journal_dropped_total\{subscriber="store"\}|^netcurtain_store_rows_dropped_total|^netcurtain_observe_lost`)
+	lostFlows = regexp.MustCompile(`^netcurtain_journal_dropped_total\{entry="flow",subscriber="store"\}|^netcurtain_store_rows_dropped_total|^netcurtain_observe_lost`)
 )
 
 func (s *story) flowsOf(ts *testscript.TestScript, device string) (int64, error) {

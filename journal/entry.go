@@ -22,6 +22,32 @@ type Entry struct {
 	Event  *Event
 }
 
+// kind is what a lost Entry is counted as. A flow is lost with its first entry; with
+// a later one, some of its bytes.
+type kind int
+
+const (
+	lookup kind = iota
+	wholeFlow
+	laterPart
+	event
+	kinds
+)
+
+func (k kind) String() string { return [kinds]string{"lookup", "flow", "part", "event"}[k] }
+
+func (e *Entry) kind() kind {
+	switch {
+	case e.Lookup != nil:
+		return lookup
+	case e.Flow == nil:
+		return event
+	case e.Flow.Part > 0:
+		return laterPart
+	}
+	return wholeFlow
+}
+
 // Lookup is one DNS question and what became of it.
 type Lookup struct {
 	Name        dnsname.Name

@@ -39,8 +39,8 @@ func NewRecorder(c Config) (*Recorder, error) {
 		}),
 		dropped: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "netcurtain_journal_dropped_total",
-			Help: "Entries that a reader was too slow for.",
-		}, []string{"subscriber"}),
+			Help: "Entries that a reader was too slow for: a flow's first, a later part of one, look-ups, rare events.",
+		}, []string{"entry", "subscriber"}),
 		held: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "netcurtain_journal_events_held_back_total",
 			Help: "Rare events that were told before, or were more than a day may bring.",
@@ -81,7 +81,10 @@ func (r *Recorder) Record(e Entry) {
 // closes the subscription.
 func (r *Recorder) Subscribe(name string, buffer int) *Subscription {
 	c := make(chan Entry, max(buffer, 1))
-	s := &Subscription{C: c, send: c, recorder: r, total: r.dropped.WithLabelValues(name)}
+	s := &Subscription{C: c, send: c, recorder: r}
+	for k := range s.total {
+		s.total[k] = r.dropped.WithLabelValues(kind(k).String(), name)
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.subs = append(r.subs, s)
@@ -95,7 +98,7 @@ type Subscription struct {
 
 	send     chan<- Entry
 	recorder *Recorder
-	total    prometheus.Counter
+	total    [kinds]prometheus.Counter
 	dropped  atomic.Int64
 	hangs    atomic.Bool // Ease waited in vain
 }
@@ -105,7 +108,7 @@ func (s *Subscription) offer(e Entry) {
 	case s.send <- e:
 	default:
 		s.dropped.Add(1)
-		s.total.Inc()
+		s.total[e.kind()].Inc()
 	}
 }
 

@@ -2,6 +2,7 @@ package journal_test
 
 import (
 	"fmt"
+	"maps"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -68,6 +69,35 @@ func TestASlowReaderLosesAndIsCounted(t *testing.T) {
 	}
 	if len(want) > 0 {
 		t.Errorf("metrics missing: %v", want)
+	}
+}
+
+// What is lost is told by what it was: a flow is not there at all, or lacks a part.
+func TestLossesAreToldByKind(t *testing.T) {
+	reg := prometheus.NewRegistry()
+	r := newRecorder(t, reg)
+	defer r.Subscribe("store", 1).Close()
+	r.Record(entry(0)) // the one that fits
+	for n, e := range []journal.Entry{{Flow: &journal.Flow{}}, {Flow: &journal.Flow{Part: 2}}, {Lookup: &journal.Lookup{}}, {Event: &journal.Event{}}} {
+		for range n + 1 {
+			r.Record(e)
+		}
+	}
+	families, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]float64{}
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			if l := m.GetLabel(); f.GetName() == "netcurtain_journal_dropped_total" {
+				got[l[0].GetValue()+" "+l[1].GetValue()] = m.GetCounter().GetValue()
+			}
+		}
+	}
+	want := map[string]float64{"flow store": 1, "part store": 2, "lookup store": 3, "event store": 4}
+	if !maps.Equal(got, want) {
+		t.Errorf("lost %v, want %v", got, want)
 	}
 }
 

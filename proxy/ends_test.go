@@ -348,18 +348,16 @@ func TestChoicesMadeWhileJudging(t *testing.T) {
 // Requests on a connection that goes on are judged by how its device is treated now.
 func TestNextRequestIsJudgedByTodaysMode(t *testing.T) {
 	h := newHolding(t)
-	for _, c := range []net.Conn{
-		h.ask("GET /keep HTTP/1.1\r\nHost: m.example\r\n\r\n"),
-		h.askExplicit(t, "GET http://m.example/keep HTTP/1.1\r\nHost: m.example\r\n\r\n"),
+	for target, ask := range map[string]func(first string) net.Conn{
+		"/keep":                 func(first string) net.Conn { return h.ask(first) },
+		"http://m.example/keep": func(first string) net.Conn { return h.askExplicit(t, first) },
 	} {
+		request := "GET " + target + " HTTP/1.1\r\nHost: m.example\r\n\r\n"
 		h.mode.Store(devices.ModeGuard)
+		c := ask(request)
 		hears(t, c, "\r\n\r\nok")
 		h.mode.Store(devices.ModeLocal)
-		target := "/keep"
-		if strings.HasSuffix(c.RemoteAddr().String(), fmt.Sprint(":", h.explicit)) {
-			target = "http://m.example/keep"
-		}
-		io.WriteString(c, "GET "+target+" HTTP/1.1\r\nHost: m.example\r\n\r\n")
+		io.WriteString(c, request)
 		resp, err := http.ReadResponse(bufio.NewReader(c), nil)
 		if err != nil || resp.StatusCode != 403 {
 			t.Errorf("%s: %v %v", target, resp, err)

@@ -84,7 +84,7 @@ func TestABurstComesIntoTheLedger(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	missed := dropped["netcurtain_journal_dropped_total store"]
+	missed := dropped["netcurtain_journal_dropped_total flow store"]
 	t.Logf("%d flows in %s, %.0f a second; %v", flows, took.Round(time.Millisecond), flows/took.Seconds(), dropped)
 	if got := totals[0]; got.Flows+missed < flows || got.Flows > flows || missed == 0 && got.BytesOut != 50*flows {
 		t.Errorf("%d flows with %d bytes are in the ledger, %d messages are told as lost, of %d flows", got.Flows, got.BytesOut, missed, flows)

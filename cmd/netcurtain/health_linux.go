@@ -128,7 +128,10 @@ func lost(metrics prometheus.Gatherer) (map[string]int64, error) {
 // losses are what can be lost of what is written down, by its metric and label, and
 // what that means. Who only shows or guesses may miss something at any time.
 var losses = [...]struct{ metric, means string }{
-	{"netcurtain_journal_dropped_total store", "flows and look-ups came faster than they could be written down, and are not in the ledger"},
+	{"netcurtain_journal_dropped_total flow store", "connections came faster than they could be written down, and are not in the ledger"},
+	{"netcurtain_journal_dropped_total part store", "times what a connection did meanwhile could not be written down: its bytes are missing"},
+	{"netcurtain_journal_dropped_total lookup store", "look-ups came faster than they could be written down, and are not in the ledger"},
+	{"netcurtain_journal_dropped_total event store", "rare events came faster than they could be written down, and are not in the ledger"},
 	{"netcurtain_store_rows_dropped_total", "flows and look-ups could not be written, and are not in the ledger"},
 	{"netcurtain_conntrack_overflows_total", "times the kernel had no room for news of connections: the last bytes of some may be missing"},
 	{"netcurtain_nflog_gaps_total", "first packets came faster than the kernel could hand them over: those connections are counted, and may lack a name"},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -49,8 +50,8 @@ func (c statusCmd) Run(ctx context.Context, io std) error {
 			fmt.Fprintf(io.out, "      to mend it: %s\n", h.Mend)
 		}
 	}
-	for what, n := range s.Dropped {
-		if n > 0 {
+	for _, what := range slices.Sorted(maps.Keys(s.Dropped)) {
+		if n := s.Dropped[what]; n > 0 {
 			fmt.Fprintf(io.out, "dropped since the start: %d of %s\n", n, what)
 		}
 	}

@@ -40,8 +40,8 @@ func TestWhatWasMissedIsSaid(t *testing.T) {
 	if got := missed(nil); !got.OK || got.Meaning != "nothing since the start" {
 		t.Errorf("with no loss: %+v", got)
 	}
-	got := missed(map[string]int64{"netcurtain_nflog_gaps_total": 7, "netcurtain_journal_dropped_total store": 3, "netcurtain_journal_dropped_total live": 900})
-	if !got.OK || !strings.HasPrefix(got.Meaning, "since the start 3 flows and look-ups came faster") || !strings.Contains(got.Meaning, "; 7 first packets") || strings.Contains(got.Meaning, "900") {
+	got := missed(map[string]int64{"netcurtain_nflog_gaps_total": 7, "netcurtain_journal_dropped_total flow store": 3, "netcurtain_journal_dropped_total flow live": 900})
+	if !got.OK || !strings.HasPrefix(got.Meaning, "since the start 3 connections came faster") || !strings.Contains(got.Meaning, "; 7 first packets") || strings.Contains(got.Meaning, "900") {
 		t.Errorf("said %q", got.Meaning)
 	}
 }
@@ -61,7 +61,9 @@ func TestWordsOfLossesFitTheirMetrics(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 20_000 {
-		recorder.Record(journal.Entry{Lookup: &journal.Lookup{}})
+		for _, e := range []journal.Entry{{Lookup: &journal.Lookup{}}, {Flow: &journal.Flow{}}, {Flow: &journal.Flow{Part: 1}}, {Event: &journal.Event{}}} {
+			recorder.Record(e)
+		}
 		o.Packet(flow.Packet{})
 		o.Learn("", "a.example", netip.IPv6Loopback(), 0)
 		o.Proxied(observe.Carried{})
