@@ -89,14 +89,9 @@ type Config struct {
 	Resolve func(addr netip.Addr) (devices.Device, bool)
 	Decider Decider
 	// Describe says what is known of a name; the zero Destination is "nothing". May be nil.
-	Describe func(name dnsname.Name) atlas.Destination
-	Names    Names    // may be nil
-	Recorder Recorder // may be nil
-	// Allow says which clients may ask at all: we are no open resolver. nil
-	// allows loopback, private and link-local addresses, and those of the devices
-	// that are known: in IPv6 a device asks from a public address.
-	Allow func(addr netip.Addr) bool
-
+	Describe   func(name dnsname.Name) atlas.Destination
+	Names      Names            // may be nil
+	Recorder   Recorder         // may be nil
 	Now        func() time.Time // nil is time.Now
 	Logger     *slog.Logger     // nil discards
 	Registerer prometheus.Registerer
@@ -178,10 +173,8 @@ func ours(cfg Config, a netip.AddrPort) bool {
 	return false
 }
 
-// mayAsk reports whether a client is answered at all.
-func (s *Server) mayAsk(a netip.Addr, known bool) bool {
-	if s.cfg.Allow != nil {
-		return s.cfg.Allow(a)
-	}
+// mayAsk reports whether a client is answered at all, for we are no open resolver. A
+// device that is known is: in IPv6 it asks from a public address.
+func mayAsk(a netip.Addr, known bool) bool {
 	return known || a.IsPrivate() || a.IsLoopback() || a.IsLinkLocalUnicast()
 }

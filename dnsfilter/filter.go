@@ -48,7 +48,7 @@ func (f *filter) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg)
 	}
 	client := clientAddr(w)
 	device, known := f.device(client)
-	if !f.mayAsk(client, known) {
+	if !mayAsk(client, known) {
 		return f.refuse(w, r, dns.RcodeRefused, dns.ExtendedErrorCodeProhibited, "only this household is answered")
 	}
 	if q.Qclass != dns.ClassINET || q.Qtype == dns.TypeAXFR || q.Qtype == dns.TypeIXFR {

@@ -180,9 +180,16 @@ func TestWhoIsAnswered(t *testing.T) {
 		"127.0.0.1": dns.RcodeSuccess, known.String(): dns.RcodeSuccess,
 		"198.51.100.1": dns.RcodeRefused, "2001:db8::8": dns.RcodeRefused,
 	} {
-		w := &written{ResponseWriter: test.ResponseWriter{RemoteIP: addr}}
+		w, kept := &written{ResponseWriter: test.ResponseWriter{RemoteIP: addr}}, &journalled{}
+		f.cfg.Recorder = kept
 		if _, err := f.ServeDNS(t.Context(), w, query("good.example.", dns.TypeA)); err != nil || w.msgs[0].Rcode != want {
 			t.Errorf("%s: %v %v, want %s", addr, err, w.msgs, dns.RcodeToString[want])
+		}
+		if want == dns.RcodeRefused && !strings.HasPrefix(ede(w.msgs[0]), "18 ") {
+			t.Errorf("%s is refused with %q, want a prohibition", addr, ede(w.msgs[0]))
+		}
+		if (len(kept.entries) == 0) != (want == dns.RcodeRefused) {
+			t.Errorf("of %s %d entries are kept", addr, len(kept.entries))
 		}
 	}
 }

@@ -537,20 +537,6 @@ func TestLocalZonesGoToTheRouter(t *testing.T) {
 	}
 }
 
-func TestStrangersAreRefused(t *testing.T) {
-	h := newHouse(t, func(c *Config) {
-		c.Upstreams = []Upstream{{Addr: netip.MustParseAddrPort("192.0.2.1:53")}}
-		c.Allow = func(netip.Addr) bool { return false }
-	})
-	m := h.ask(t, "udp", "good.example.", dns.TypeA)
-	if m.Rcode != dns.RcodeRefused || !strings.HasPrefix(ede(m), "18 ") {
-		t.Errorf("answer %s %q", short(m), ede(m))
-	}
-	if h.count() != 0 {
-		t.Error("a stranger was recorded")
-	}
-}
-
 func TestModesOffAndWatch(t *testing.T) {
 	u := startUpstream(t, map[string][]string{"tracker.example. A": {"tracker.example. 60 IN A 192.0.2.66"}})
 	mode := devices.ModeOff

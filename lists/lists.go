@@ -58,9 +58,9 @@ type Config struct {
 	// OnFetch is told of everything that was sent out. It must not block.
 	OnFetch func(Fetch)
 
-	// AllowPrivate lets downloads go to addresses of the house: a list on a NAS.
-	AllowPrivate bool
-	AllowHTTP    bool // lets every URL be http
+	// AllowPrivate lets downloads go to addresses of the house, AllowHTTP lets every URL
+	// be http. The daemon sets neither: lists come from the internet, over TLS.
+	AllowPrivate, AllowHTTP bool
 	// House says which public addresses are of the house, too: the router's own, and
 	// those of its devices. They are refused as private ones are; nil knows none.
 	House func(netip.Addr) bool
