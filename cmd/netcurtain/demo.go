@@ -34,7 +34,7 @@ root on Linux; elsewhere it shows a capture that was recorded from this house.
 
 Step into the house while it runs:
   ip netns exec nc-tv dig @192.168.77.1 ad.lgappstv.com
-  netcurtain --help; netcurtain devices --socket /run/netcurtain-demo/control.sock
+  sudo netcurtain devices --socket /run/netcurtain-demo/control.sock
 
 Examples:
   sudo netcurtain demo
