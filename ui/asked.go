@@ -136,7 +136,7 @@ func (s *Server) find(ref string) (devices.Device, error) {
 			return len(ref) >= 2 && (strings.HasPrefix(strings.ToLower(d.Name), low) || strings.HasPrefix(string(d.ID), low))
 		},
 	} {
-		switch found := slices.Collect(filterSeq(all, fits)); len(found) {
+		switch found := slices.DeleteFunc(slices.Clone(all), func(d devices.Device) bool { return !fits(d) }); len(found) {
 		case 0:
 		case 1:
 			return found[0], nil

@@ -3,7 +3,6 @@ package ui
 import (
 	"cmp"
 	"fmt"
-	"iter"
 	"maps"
 	"net/netip"
 	"slices"
@@ -163,16 +162,6 @@ func orNull(t time.Time) *time.Time {
 }
 
 func cmpDesc(a, b int64) int { return cmp.Compare(b, a) }
-
-func filterSeq[T any](list []T, keep func(T) bool) iter.Seq[T] {
-	return func(yield func(T) bool) {
-		for _, v := range list {
-			if keep(v) && !yield(v) {
-				return
-			}
-		}
-	}
-}
 
 // toDays adds up by day what is kept by device, organisation and protection, the newest
 // day first.

@@ -229,18 +229,6 @@ func b2i(b bool) int {
 	return 0
 }
 
-// deviceNames are the devices for a form, in order, and what they are called.
-func (s *Server) deviceNames() ([]api.Device, map[string]string) {
-	var all []api.Device
-	names := map[string]string{}
-	for _, d := range s.cfg.House.Devices(s.cfg.Now()) {
-		all = append(all, api.Device{ID: string(d.ID), Name: cmp.Or(d.Name, string(d.ID))})
-		names[string(d.ID)] = cmp.Or(d.Name, string(d.ID))
-	}
-	slices.SortFunc(all, func(a, b api.Device) int { return strings.Compare(a.Name+a.ID, b.Name+b.ID) })
-	return all, names
-}
-
 type listView struct {
 	api.ListDetail
 	AllDevices []api.Device

@@ -224,19 +224,16 @@ func (s *Server) latest(ctx context.Context, n int) (feedView, error) {
 	if err != nil {
 		return v, fmt.Errorf("flows: %w", err)
 	}
-	names := map[devices.ID]string{}
-	for _, d := range s.cfg.House.Devices(s.cfg.Now()) {
-		names[d.ID] = d.Name
-	}
+	name := s.namer()
 	for _, l := range lookups {
 		v.Latest = append(v.Latest, api.Live{
-			At: l.At, What: "lookup", Device: string(l.Device), DeviceName: cmp.Or(names[l.Device], string(l.Device)),
+			At: l.At, What: "lookup", Device: string(l.Device), DeviceName: cmp.Or(name(l.Device), string(l.Device)),
 			Name: l.Name, Organisation: l.Organisation, Verdict: l.Verdict, Noted: l.Noted, List: l.List,
 		})
 	}
 	for _, f := range flows {
 		v.Latest = append(v.Latest, api.Live{
-			At: f.Last, What: "flow", Device: string(f.Device), DeviceName: cmp.Or(names[f.Device], string(f.Device)),
+			At: f.Last, What: "flow", Device: string(f.Device), DeviceName: cmp.Or(name(f.Device), string(f.Device)),
 			Name: cmp.Or(f.Name, addrPort(f.Dst)), Organisation: f.Organisation, Protection: f.Protection, Harmless: f.Harmless, Why: f.Why,
 			BytesOut: f.BytesOut, BytesIn: f.BytesIn, Verdict: f.Verdict, List: f.List,
 		})
@@ -244,6 +241,18 @@ func (s *Server) latest(ctx context.Context, n int) (feedView, error) {
 	slices.SortStableFunc(v.Latest, func(a, b api.Live) int { return b.At.Compare(a.At) })
 	v.Latest = v.Latest[:min(len(v.Latest), n)]
 	return v, nil
+}
+
+// deviceNames are the devices for a form, in order, and what they are called.
+func (s *Server) deviceNames() ([]api.Device, map[string]string) {
+	var all []api.Device
+	names := map[string]string{}
+	for _, d := range s.cfg.House.Devices(s.cfg.Now()) {
+		all = append(all, api.Device{ID: string(d.ID), Name: cmp.Or(d.Name, string(d.ID))})
+		names[string(d.ID)] = cmp.Or(d.Name, string(d.ID))
+	}
+	slices.SortFunc(all, func(a, b api.Device) int { return strings.Compare(a.Name+a.ID, b.Name+b.ID) })
+	return all, names
 }
 
 type homeView struct {
@@ -384,7 +393,7 @@ const logLimit = 50
 
 func (s *Server) logPage(r *http.Request) (view, error) {
 	q := r.URL.Query()
-	v := logView{What: "lookups", Names: map[string]string{}}
+	v := logView{What: "lookups"}
 	if q.Get("what") == "flows" {
 		v.What = "flows"
 	}
@@ -402,24 +411,19 @@ func (s *Server) logPage(r *http.Request) (view, error) {
 	v.Device, v.Blocked, v.Readable = string(f.Device), f.Blocked, f.Readable
 	var next int64
 	if v.What == "flows" {
-		a, err := s.getFlows(r)
+		page, err := s.flows(r)
 		if err != nil {
 			return view{}, err
 		}
-		v.Flows, next = a.(api.Flows).Flows, a.(api.Flows).Next
+		v.Flows, next = page.Flows, page.Next
 	} else {
-		a, err := s.getLookups(r)
+		page, err := s.lookups(r)
 		if err != nil {
 			return view{}, err
 		}
-		v.Lookups, next = a.(api.Lookups).Lookups, a.(api.Lookups).Next
+		v.Lookups, next = page.Lookups, page.Next
 	}
-	for _, d := range s.cfg.House.Devices(s.cfg.Now()) {
-		one := api.Device{ID: string(d.ID), Name: d.Name}
-		v.Devices = append(v.Devices, one)
-		v.Names[one.ID] = one.Name
-	}
-	slices.SortFunc(v.Devices, func(a, b api.Device) int { return strings.Compare(a.Name+a.ID, b.Name+b.ID) })
+	v.Devices, v.Names = s.deviceNames()
 	v.Save = savedAs(v.What, q)
 	if next > 0 {
 		q.Del("limit")
@@ -455,12 +459,8 @@ func (s *Server) rulesPage(r *http.Request) (view, error) {
 	if err != nil {
 		return view{}, err
 	}
-	v := rulesView{Rules: list, Names: map[string]string{}}
-	for _, d := range s.cfg.House.Devices(s.cfg.Now()) {
-		v.Devices = append(v.Devices, api.Device{ID: string(d.ID), Name: d.Name})
-		v.Names[string(d.ID)] = d.Name
-	}
-	slices.SortFunc(v.Devices, func(a, b api.Device) int { return strings.Compare(a.Name+a.ID, b.Name+b.ID) })
+	v := rulesView{Rules: list}
+	v.Devices, v.Names = s.deviceNames()
 	return view{Title: "Your rules", Here: "rules", Page: v}, nil
 }
 
@@ -471,15 +471,12 @@ type eventsView struct {
 }
 
 func (s *Server) eventsPage(r *http.Request) (view, error) {
-	a, err := s.getEvents(r)
+	events, err := s.events(r)
 	if err != nil {
 		return view{}, err
 	}
-	events := a.(api.Events)
-	v := eventsView{Events: events.Events, Names: map[string]string{}}
-	for _, d := range s.cfg.House.Devices(s.cfg.Now()) {
-		v.Names[string(d.ID)] = d.Name
-	}
+	v := eventsView{Events: events.Events}
+	_, v.Names = s.deviceNames()
 	if events.Next > 0 {
 		v.Next = "/events?" + url.Values{"before": {strconv.FormatInt(events.Next, 10)}}.Encode()
 	}

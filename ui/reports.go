@@ -164,59 +164,39 @@ func (s *Server) days(ctx context.Context, device devices.ID, span string) (out 
 	return out, nil
 }
 
-func (s *Server) getFlows(r *http.Request) (any, error) {
-	f, err := s.filter(r)
-	if err != nil {
-		return nil, err
-	}
-	rows, err := s.cfg.Ledger.Flows(r.Context(), f)
-	if err != nil {
-		return nil, fmt.Errorf("flows: %w", err)
-	}
-	out := api.Flows{Flows: []api.Flow{}}
-	for _, row := range rows {
-		out.Flows = append(out.Flows, toFlow(row))
-	}
-	if n := len(rows); n > 0 && n == f.Limit {
-		out.Next = rows[n-1].ID
-	}
-	return out, nil
+func (s *Server) getFlows(r *http.Request) (any, error)   { return s.flows(r) }
+func (s *Server) getLookups(r *http.Request) (any, error) { return s.lookups(r) }
+func (s *Server) getEvents(r *http.Request) (any, error)  { return s.events(r) }
+
+func (s *Server) flows(r *http.Request) (api.Flows, error) {
+	rows, next, err := pageOf(s, r, "flows", s.cfg.Ledger.Flows, toFlow, func(f api.Flow) int64 { return f.ID })
+	return api.Flows{Flows: rows, Next: next}, err
 }
 
-func (s *Server) getLookups(r *http.Request) (any, error) {
-	f, err := s.filter(r)
-	if err != nil {
-		return nil, err
-	}
-	rows, err := s.cfg.Ledger.Lookups(r.Context(), f)
-	if err != nil {
-		return nil, fmt.Errorf("look-ups: %w", err)
-	}
-	out := api.Lookups{Lookups: []api.Lookup{}}
-	for _, row := range rows {
-		out.Lookups = append(out.Lookups, toLookup(row))
-	}
-	if n := len(rows); n > 0 && n == f.Limit {
-		out.Next = rows[n-1].ID
-	}
-	return out, nil
+func (s *Server) lookups(r *http.Request) (api.Lookups, error) {
+	rows, next, err := pageOf(s, r, "look-ups", s.cfg.Ledger.Lookups, toLookup, func(l api.Lookup) int64 { return l.ID })
+	return api.Lookups{Lookups: rows, Next: next}, err
 }
 
-func (s *Server) getEvents(r *http.Request) (any, error) {
+func (s *Server) events(r *http.Request) (api.Events, error) {
+	rows, next, err := pageOf(s, r, "events", s.cfg.Ledger.Events, toEvent, func(e api.Event) int64 { return e.ID })
+	return api.Events{Events: rows, Next: next}, err
+}
+
+// pageOf reads those rows of the ledger that a request asks for. next is the id before
+// which the next page begins; 0 where this is the last.
+func pageOf[R, T any](s *Server, r *http.Request, what string, read func(context.Context, journal.Filter) ([]R, error), shape func(R) T, id func(T) int64) (rows []T, next int64, err error) {
 	f, err := s.filter(r)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
-	rows, err := s.cfg.Ledger.Events(r.Context(), f)
+	kept, err := read(r.Context(), f)
 	if err != nil {
-		return nil, fmt.Errorf("events: %w", err)
+		return nil, 0, fmt.Errorf("%s: %w", what, err)
 	}
-	out := api.Events{Events: []api.Event{}}
-	for _, row := range rows {
-		out.Events = append(out.Events, toEvent(row))
-	}
+	rows = convert(kept, shape)
 	if n := len(rows); n > 0 && n == f.Limit {
-		out.Next = rows[n-1].ID
+		next = id(rows[n-1])
 	}
-	return out, nil
+	return rows, next, nil
 }
