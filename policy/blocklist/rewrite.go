@@ -159,153 +159,29 @@ func checkTarget(s string) (reason string) {
 	return ""
 }
 
-// parseType reads a DNS type by name (RFC 1035 §3.2.2 and its successors), or by
-// number as "TYPE65" (RFC 3597 §5). Zero is none.
+// typeNumbers are the DNS types that have a name (IANA, from RFC 1035 §3.2.2 on).
+const typeNumbers = " A=1 NS=2 MD=3 MF=4 CNAME=5 SOA=6 MB=7 MG=8 MR=9 NULL=10 WKS=11 PTR=12 HINFO=13 MINFO=14 MX=15 TXT=16 RP=17 " +
+	"AFSDB=18 X25=19 ISDN=20 RT=21 SIG=24 KEY=25 PX=26 AAAA=28 LOC=29 SRV=33 NAPTR=35 KX=36 CERT=37 DNAME=39 " +
+	"APL=42 DS=43 SSHFP=44 IPSECKEY=45 RRSIG=46 NSEC=47 DNSKEY=48 DHCID=49 NSEC3=50 NSEC3PARAM=51 TLSA=52 " +
+	"SMIMEA=53 HIP=55 CDS=59 CDNSKEY=60 OPENPGPKEY=61 CSYNC=62 ZONEMD=63 SVCB=64 HTTPS=65 SPF=99 NID=104 L32=105 " +
+	"L64=106 LP=107 EUI48=108 EUI64=109 TKEY=249 TSIG=250 IXFR=251 AXFR=252 MAILB=253 MAILA=254 ANY=255 URI=256 " +
+	"CAA=257 AVC=258 "
+
+// parseType reads a DNS type by name, or by number as "TYPE65" (RFC 3597 §5). Zero is none.
 func parseType(s string) uint16 {
-	switch s = strings.ToUpper(s); s {
-	case "A":
-		return 1
-	case "NS":
-		return 2
-	case "MD":
-		return 3
-	case "MF":
-		return 4
-	case "CNAME":
-		return 5
-	case "SOA":
-		return 6
-	case "MB":
-		return 7
-	case "MG":
-		return 8
-	case "MR":
-		return 9
-	case "NULL":
-		return 10
-	case "WKS":
-		return 11
-	case "PTR":
-		return 12
-	case "HINFO":
-		return 13
-	case "MINFO":
-		return 14
-	case "MX":
-		return 15
-	case "TXT":
-		return 16
-	case "RP":
-		return 17
-	case "AFSDB":
-		return 18
-	case "X25":
-		return 19
-	case "ISDN":
-		return 20
-	case "RT":
-		return 21
-	case "SIG":
-		return 24
-	case "KEY":
-		return 25
-	case "PX":
-		return 26
-	case "AAAA":
-		return 28
-	case "LOC":
-		return 29
-	case "SRV":
-		return 33
-	case "NAPTR":
-		return 35
-	case "KX":
-		return 36
-	case "CERT":
-		return 37
-	case "DNAME":
-		return 39
-	case "APL":
-		return 42
-	case "DS":
-		return 43
-	case "SSHFP":
-		return 44
-	case "IPSECKEY":
-		return 45
-	case "RRSIG":
-		return 46
-	case "NSEC":
-		return 47
-	case "DNSKEY":
-		return 48
-	case "DHCID":
-		return 49
-	case "NSEC3":
-		return 50
-	case "NSEC3PARAM":
-		return 51
-	case "TLSA":
-		return 52
-	case "SMIMEA":
-		return 53
-	case "HIP":
-		return 55
-	case "CDS":
-		return 59
-	case "CDNSKEY":
-		return 60
-	case "OPENPGPKEY":
-		return 61
-	case "CSYNC":
-		return 62
-	case "ZONEMD":
-		return 63
-	case "SVCB":
-		return 64
-	case "HTTPS":
-		return 65
-	case "SPF":
-		return 99
-	case "NID":
-		return 104
-	case "L32":
-		return 105
-	case "L64":
-		return 106
-	case "LP":
-		return 107
-	case "EUI48":
-		return 108
-	case "EUI64":
-		return 109
-	case "TKEY":
-		return 249
-	case "TSIG":
-		return 250
-	case "IXFR":
-		return 251
-	case "AXFR":
-		return 252
-	case "MAILB":
-		return 253
-	case "MAILA":
-		return 254
-	case "ANY":
-		return 255
-	case "URI":
-		return 256
-	case "CAA":
-		return 257
-	case "AVC":
-		return 258
-	}
-	if digits, ok := strings.CutPrefix(s, "TYPE"); ok {
-		if n, err := strconv.ParseUint(digits, 10, 16); err == nil {
-			return uint16(n)
+	s = strings.ToUpper(s)
+	number, byNumber := strings.CutPrefix(s, "TYPE")
+	if !byNumber {
+		_, rest, known := strings.Cut(typeNumbers, " "+s+"=")
+		if number, _, _ = strings.Cut(rest, " "); !known || strings.Contains(s, "=") {
+			return 0
 		}
 	}
-	return 0
+	n, err := strconv.ParseUint(number, 10, 16)
+	if err != nil {
+		return 0
+	}
+	return uint16(n)
 }
 
 // ParseType reads a DNS type as rules name it: "AAAA", "https", "TYPE65".
