@@ -78,7 +78,7 @@ type Sighting struct {
 	Gone bool
 }
 
-// Mode is how a device is treated (DESIGN.md §7).
+// Mode is how a device is treated.
 type Mode uint8
 
 const (
@@ -104,8 +104,8 @@ func ParseMode(s string) (Mode, error) {
 	return ModeUnset, fmt.Errorf("mode %.20q: off, watch, protect, guard or local is needed", s)
 }
 
-// LogLevel is how much of a device's traffic is written down (DESIGN.md
-// invariant 11). The zero value is LogCounts, the modest one.
+// LogLevel is how much of a device's traffic is written down: smart devices are
+// watched, people are not. The zero value is LogCounts, the modest one.
 type LogLevel uint8
 
 const (

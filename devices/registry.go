@@ -419,9 +419,10 @@ func (r *Registry) out(rec *record, now time.Time) Device {
 	return d
 }
 
-// defaultMode is the table of DESIGN.md §7 for a device of which the household
-// said nothing. A clock that was set back must not keep anything in watch for
-// years, so an age below zero counts by its size.
+// defaultMode is for a device of which the household said nothing: watched until it
+// said yes to filtering, then protected; one that comes later is watched first. A clock
+// that was set back must not keep anything in watch for years, so an age below zero
+// counts by its size.
 func (r *Registry) defaultMode(first, now time.Time) Mode {
 	switch {
 	case r.since.IsZero():

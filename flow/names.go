@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// How long an answer names its address (DESIGN.md, flow). Devices keep using an
-// address after its TTL, so a name lingers.
+// How long an answer names its address: its TTL within these bounds, and Linger more,
+// for devices keep using an address after its TTL.
 const (
 	MinTTL = time.Minute
 	MaxTTL = 24 * time.Hour

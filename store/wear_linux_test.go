@@ -52,7 +52,7 @@ func alone(t *testing.T) bool {
 }
 
 // Flash wears: a day of fifty devices, with people changing things and two
-// restarts, writes at most 2 MB to it (DESIGN.md §8), also when memory.db is
+// restarts, writes at most 2 MB to it, also when memory.db is
 // full and the oldest days have to go.
 func TestFlashWear(t *testing.T) {
 	if alone(t) {

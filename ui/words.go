@@ -461,7 +461,7 @@ func navigation() []place {
 // choice is one thing that a person may choose, with what it means.
 type choice struct{ Value, Name, Means string }
 
-// modes are the ways in which a device can be treated (DESIGN.md §7).
+// modes are the ways in which a device can be treated; see devices.Mode.
 func modes() []choice {
 	return []choice{
 		{"off", "Off", "Nothing is filtered and nothing is seen."},
