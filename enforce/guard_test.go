@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -106,6 +108,46 @@ func TestBecomingGuardedEndsDirectConnections(t *testing.T) {
 		d.Guarded = []devices.MAC{toyMAC}
 		l.set(d)
 	}
+}
+
+// TestBecomingGuardedAmidAReload: a firewall that is being loaded anew in the same
+// moment lets the Set fail; the next one ends what the first one should have ended.
+func TestBecomingGuardedAmidAReload(t *testing.T) {
+	t.Parallel()
+	l, _, _ := withProxy(t)
+	l.alive(ServiceHTTP, ServiceTLS)
+	l.sh("nft 'table inet fw { chain input { type filter hook input priority filter; policy drop; ct state established accept; meta l4proto ipv6-icmp accept; iifname br-lan accept; }; }'")
+	amid := filepath.Join(t.TempDir(), "amid")
+	if err := os.WriteFile(amid, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	// While the file is there, rules for other tables come too late: their chains are others by now.
+	busy := filepath.Join(t.TempDir(), "nft")
+	script := "#!/bin/sh\n[ $1 = -f ] || exec nft \"$@\"\ntext=$(cat)\n" +
+		"case $text in *'inet fw '*) [ -e " + amid + " ] && echo 'Could not process rule: No such file or directory' >&2 && exit 1;; esac\n" +
+		"echo \"$text\" | exec nft \"$@\"\n"
+	if err := os.WriteFile(busy, []byte(script), 0o700); err != nil { //nolint:gosec // it is run
+		t.Fatal(err)
+	}
+	l.k.nft = nft(busy)
+	for _, a := range sites {
+		web := l.running(l.tv, a, 443, "site")
+		d := wanted()
+		d.Guarded = []devices.MAC{toyMAC, tvMAC}
+		l.in(func() error {
+			if err := l.k.Set(t.Context(), d); err == nil {
+				t.Error("the firewall's table was not written to")
+			}
+			return nil
+		})
+		l.answers("now guarded", web, "reset")
+		d.Guarded = []devices.MAC{toyMAC}
+		l.in(func() error { _ = l.k.Set(t.Context(), d); return nil })
+	}
+	if err := os.Remove(amid); err != nil {
+		t.Fatal(err)
+	}
+	l.set(wanted())
 }
 
 func TestGuardedSideDoors(t *testing.T) {

@@ -49,6 +49,7 @@ type Kernel struct {
 
 	turn        chan struct{} // one Set at a time; the fields below belong to its holder
 	set         *applied      // nil until the first Set
+	bound       *members      // for whom running connections were ended; nil until the first Set
 	feat        *features     // nil until asked
 	was         map[string]uint32
 	offload     string                         // table netdev netcurtain as rendered
@@ -165,11 +166,11 @@ func (k *Kernel) Set(ctx context.Context, d Desired) (err error) {
 	k.set = &next
 	k.handed.Store(&d.Handed)
 	if look || before.skeleton != next.skeleton || !slices.Equal(before.members.unfiltered, next.members.unfiltered) {
-		if err := k.besideOthers(ctx, next.skeleton, next.members); err != nil {
-			return err
-		}
+		// Another firewall that is being loaded at this very moment can make this fail.
+		// What it is to end shall end all the same.
+		err = k.besideOthers(ctx, next.skeleton, next.members)
 	}
-	return k.endNewlyBound(ctx, before, next.members)
+	return errors.Join(err, k.endNewlyBound(ctx, next.members))
 }
 
 // askOthers reads what other firewalls say of connections from lan.
@@ -395,18 +396,20 @@ func notInterface(r rune) bool {
 	return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune(".-_@", r)
 }
 
-// endNewlyBound ends the running connections of devices that were cut or guarded just now.
-func (k *Kernel) endNewlyBound(ctx context.Context, before *applied, now members) error {
-	var cut, guarded []devices.MAC
-	if before == nil {
-		cut = now.cut // a guarded device's connections go on when we merely start
-	} else {
-		cut, guarded = added(before.members.cut, now.cut), added(before.members.guarded, now.guarded)
+// endNewlyBound ends the running connections of devices that were cut or guarded
+// since it last managed to.
+func (k *Kernel) endNewlyBound(ctx context.Context, now members) error {
+	if k.bound == nil {
+		k.bound = &members{guarded: now.guarded} // their connections go on when we merely start
 	}
+	cut, guarded := added(k.bound.cut, now.cut), added(k.bound.guarded, now.guarded)
 	n, err := k.endConnections(ctx, cut, guarded, now.web)
 	if n > 0 {
 		k.metrics.ended.Add(float64(n))
 		k.log.Info("running connections ended", "count", n, "newly cut", len(cut), "newly guarded", len(guarded))
+	}
+	if err == nil {
+		k.bound = &now
 	}
 	return err
 }
