@@ -18,7 +18,7 @@ import (
 func checkMarks(m Marks, others ruleset) []Problem {
 	var found []Problem
 	for family := range families() {
-		rules, err := netlink.RuleList(family)
+		rules, err := whole(func() ([]netlink.Rule, error) { return netlink.RuleList(family) })
 		if err != nil {
 			continue
 		}

@@ -243,7 +243,7 @@ func (h *heartbeat) noteEnded(by map[devices.MAC]int) {
 type neighbourhood map[netip.Addr]devices.MAC
 
 func neighbours() (neighbourhood, error) {
-	list, err := netlink.NeighList(0, netlink.FAMILY_ALL)
+	list, err := whole(func() ([]netlink.Neigh, error) { return netlink.NeighList(0, netlink.FAMILY_ALL) })
 	if err != nil {
 		return nil, fmt.Errorf("enforce: listing neighbours: %w", err)
 	}
@@ -278,7 +278,7 @@ func (p prefixes) contains(a netip.Addr) bool {
 // only the router's own address counts there.
 func onLink() (prefixes, error) {
 	out := outgoing()
-	list, err := netlink.AddrList(nil, netlink.FAMILY_ALL)
+	list, err := whole(func() ([]netlink.Addr, error) { return netlink.AddrList(nil, netlink.FAMILY_ALL) })
 	if err != nil {
 		return nil, fmt.Errorf("enforce: listing addresses: %w", err)
 	}
@@ -302,7 +302,7 @@ func onLink() (prefixes, error) {
 func outgoing() map[int]bool {
 	out := make(map[int]bool)
 	for family, all := range families() {
-		routes, err := netlink.RouteListFiltered(family, &netlink.Route{Table: syscall.RT_TABLE_MAIN}, netlink.RT_FILTER_TABLE)
+		routes, err := listRoutes(family, syscall.RT_TABLE_MAIN)
 		if err != nil {
 			continue
 		}

@@ -140,9 +140,12 @@ func (k *Kernel) Set(ctx context.Context, d Desired) (err error) {
 	if err := k.setCut(ctx, next.members); err != nil {
 		return err
 	}
+	// What others said before holds for as long as they cannot be asked; and they are
+	// asked again with the next Set.
+	var unasked error
 	if look {
-		if err := k.askOthers(ctx, lan, out); err != nil {
-			return err
+		if unasked = k.askOthers(ctx, lan, out); unasked != nil && k.others.Load() == nil {
+			return unasked
 		}
 		k.wayOut = out
 	}
@@ -165,12 +168,12 @@ func (k *Kernel) Set(ctx context.Context, d Desired) (err error) {
 	before := k.set
 	k.set = &next
 	k.handed.Store(&d.Handed)
-	if look || before.skeleton != next.skeleton || !slices.Equal(before.members.unfiltered, next.members.unfiltered) {
+	if unasked == nil && (look || before.skeleton != next.skeleton || !slices.Equal(before.members.unfiltered, next.members.unfiltered)) {
 		// Another firewall that is being loaded at this very moment can make this fail.
 		// What it is to end shall end all the same.
 		err = k.besideOthers(ctx, next.skeleton, next.members)
 	}
-	return errors.Join(err, k.endNewlyBound(ctx, next.members))
+	return errors.Join(unasked, err, k.endNewlyBound(ctx, next.members))
 }
 
 // askOthers reads what other firewalls say of connections from lan.
@@ -299,7 +302,7 @@ func (k *Kernel) setCut(ctx context.Context, m members) error {
 	if nobody {
 		return nil
 	}
-	k.cut.listing, err = k.nft.output(ctx, "", "list", "table", "inet", cutTable)
+	k.cut.listing, err = k.nft.list(ctx, "list", "table", "inet", cutTable)
 	return err
 }
 
@@ -308,7 +311,7 @@ func (k *Kernel) cutUntouched(ctx context.Context, stands bool) bool {
 	if !stands {
 		return true
 	}
-	now, err := k.nft.output(ctx, "", "list", "table", "inet", cutTable)
+	now, err := k.nft.list(ctx, "list", "table", "inet", cutTable)
 	return err == nil && now == k.cut.listing
 }
 

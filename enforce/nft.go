@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os/exec"
 	"strings"
+	"time"
 
 	"github.com/netcurtain/netcurtain/devices"
 )
@@ -39,6 +40,7 @@ func (n nft) output(ctx context.Context, stdin string, args ...string) (string, 
 	cmd.Stdin = strings.NewReader(stdin)
 	var out, said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &said
+	cmd.WaitDelay = time.Second
 	err := cmd.Run()
 	if err == nil {
 		return out.String(), nil
@@ -46,14 +48,26 @@ func (n nft) output(ctx context.Context, stdin string, args ...string) (string, 
 	return "", explain(ctx, err, said.String())
 }
 
+// listFor is how long a listing may take. nft begins anew whenever a rule or an element
+// changed meanwhile, for ever where something changes all the time.
+const listFor = 10 * time.Second
+
+var errRestless = fmt.Errorf("the kernel's rules could not be listed within %s: some program changes them all the time (nft monitor shows which)", listFor)
+
+func (n nft) list(ctx context.Context, args ...string) (string, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, listFor, errRestless)
+	defer cancel()
+	return n.output(ctx, "", args...)
+}
+
 // rules lists a table without what its sets hold.
 func (n nft) rules(ctx context.Context, table string) (string, error) {
-	return n.output(ctx, "", "--terse", "--stateless", "list", "table", "inet", table)
+	return n.list(ctx, "--terse", "--stateless", "list", "table", "inet", table)
 }
 
 // ruleset lists all tables without what their sets hold.
 func (n nft) ruleset(ctx context.Context) (ruleset, error) {
-	listing, err := n.output(ctx, "", "--handle", "--terse", "list", "ruleset")
+	listing, err := n.list(ctx, "--handle", "--terse", "list", "ruleset")
 	return parseRuleset(listing), err
 }
 
@@ -76,7 +90,7 @@ var (
 func explain(ctx context.Context, err error, said string) error {
 	switch {
 	case ctx.Err() != nil:
-		return fmt.Errorf("nft: %w", ctx.Err())
+		return fmt.Errorf("nft: %w", context.Cause(ctx))
 	case errors.Is(err, exec.ErrNotFound), strings.Contains(err.Error(), "no such file or directory"):
 		return ErrNoNFT
 	case strings.Contains(said, "Operation not permitted"), strings.Contains(said, "you must be root"):

@@ -60,7 +60,7 @@ func newOffload(tables []flowtable, ports []port, lan []string, unfiltered []str
 
 // portsHere lists the interfaces of this machine.
 func portsHere() ([]port, error) {
-	links, err := netlink.LinkList()
+	links, err := whole(netlink.LinkList)
 	if err != nil {
 		return nil, fmt.Errorf("enforce: listing interfaces: %w", err)
 	}

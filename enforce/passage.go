@@ -219,24 +219,31 @@ func (k *Kernel) besideOthers(ctx context.Context, s skeleton, m members) error 
 
 // removePassages takes our rules out of the tables of others. It needs neither
 // nft nor to understand what else those tables say.
-func removePassages() error {
-	ours, err := listPassages()
-	if err != nil || len(ours) == 0 {
-		return err
+func removePassages() (err error) {
+	// One that is gone by now, because its table was loaded anew, saves all others.
+	for range patience {
+		ours, bad := whole(listPassages)
+		if bad != nil || len(ours) == 0 {
+			return bad
+		}
+		if err = deleteRules(ours); err == nil {
+			return nil
+		}
 	}
+	return fmt.Errorf("enforce: taking our rules out of other tables: %w", err)
+}
+
+func deleteRules(all []*nftables.Rule) error {
 	c, err := nftables.New()
 	if err != nil {
 		return err
 	}
-	for _, r := range ours {
+	for _, r := range all {
 		if err := c.DelRule(r); err != nil {
 			return err
 		}
 	}
-	if err := flush(c); err != nil {
-		return fmt.Errorf("enforce: taking our rules out of other tables: %w", err)
-	}
-	return nil
+	return flush(c)
 }
 
 // listPassages asks the kernel for every rule whose comment says it is ours.
@@ -255,6 +262,9 @@ func listPassages() (ours []*nftables.Rule, err error) {
 		return nil, fmt.Errorf("enforce: listing rules: %w", mend(err))
 	}
 	for _, m := range msgs {
+		if m.Header.Flags&netlink.DumpInterrupted != 0 {
+			return nil, errInterrupted
+		}
 		if len(m.Data) < 4 {
 			continue
 		}

@@ -59,7 +59,7 @@ func Look(lan []string) (Surroundings, error) {
 		}
 		if err == nil {
 			seg.There = true
-			addrs, err := netlink.AddrList(link, netlink.FAMILY_ALL)
+			addrs, err := whole(func() ([]netlink.Addr, error) { return netlink.AddrList(link, netlink.FAMILY_ALL) })
 			if err != nil {
 				return s, fmt.Errorf("enforce: addresses of %s: %w", name, err)
 			}

@@ -51,7 +51,7 @@ func setRoute(m Marks) error {
 const rulePriority = 743
 
 func setRule(family int, m Marks) error {
-	there, err := netlink.RuleListFiltered(family, &netlink.Rule{Table: m.Table}, netlink.RT_FILTER_TABLE)
+	there, err := listRules(family, m.Table)
 	if err != nil {
 		return err
 	}
@@ -81,7 +81,7 @@ func setRule(family int, m Marks) error {
 func removeRoute(number int) error {
 	var errs []error
 	for family := range families() {
-		rules, err := netlink.RuleListFiltered(family, &netlink.Rule{Table: number}, netlink.RT_FILTER_TABLE)
+		rules, err := listRules(family, number)
 		if err != nil && !noIPv6(err) {
 			errs = append(errs, err)
 		}
@@ -89,7 +89,7 @@ func removeRoute(number int) error {
 			r.Family = family
 			errs = append(errs, netlink.RuleDel(&r))
 		}
-		routes, err := netlink.RouteListFiltered(family, &netlink.Route{Table: number}, netlink.RT_FILTER_TABLE)
+		routes, err := listRoutes(family, number)
 		if err != nil && !noIPv6(err) {
 			errs = append(errs, err)
 		}
@@ -101,6 +101,18 @@ func removeRoute(number int) error {
 		return fmt.Errorf("enforce: removing the route of table %d: %w", number, mendRoute(err))
 	}
 	return nil
+}
+
+func listRules(family, table int) ([]netlink.Rule, error) {
+	return whole(func() ([]netlink.Rule, error) {
+		return netlink.RuleListFiltered(family, &netlink.Rule{Table: table}, netlink.RT_FILTER_TABLE)
+	})
+}
+
+func listRoutes(family, table int) ([]netlink.Route, error) {
+	return whole(func() ([]netlink.Route, error) {
+		return netlink.RouteListFiltered(family, &netlink.Route{Table: table}, netlink.RT_FILTER_TABLE)
+	})
 }
 
 // noIPv6 tells a kernel without IPv6, or one where it is switched off (EACCES;
