@@ -99,7 +99,8 @@
 // read count as that. They are read again when another program changes the kernel's
 // rules. Rules about sets, which a table shares with nobody, are left out: the proxy
 // asks Forwards, which has the kernel look into them. It asks the same of connections that
-// the explicit proxy makes.
+// the explicit proxy makes. What runs goes on for as long as the same rules let an
+// established connection go on (GoesOn), which for most of them is to its end.
 //
 // # Between the parts of the house
 //

@@ -5,6 +5,7 @@ package enforce
 import (
 	"context"
 	"fmt"
+	"hash/fnv"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -36,10 +37,25 @@ type firewalls struct {
 	chains map[string]*forwardChain // by id
 	vague  []string                 // rules that cannot be read, as a person finds them
 	sets   bool                     // some rules are about sets
+	print  uint64                   // of what they say: another one where they say something else
 	// unaskable says that the kernel does not take these rules a second time.
 	unaskable bool
 	bars      []string // interfaces from which nothing is let out
+
+	running *firewalls // what they say of a connection that runs
+	since   time.Time  // since when they say all that
 }
+
+// stage is how far a connection has come, as rules tell it apart.
+type stage struct {
+	state string   // ct state
+	are   []string // ct status
+}
+
+var (
+	begins = stage{state: "new"}
+	runs   = stage{"established", []string{"seen-reply", "assured", "confirmed"}}
+)
 
 type forwardChain struct {
 	id, family string
@@ -76,7 +92,15 @@ type clause struct {
 
 // newFirewalls reads what others say of connections that come from these interfaces.
 func newFirewalls(r ruleset, lan []string) *firewalls {
+	f := readFirewalls(r, lan, begins)
+	f.running = readFirewalls(r, lan, runs)
+	return f
+}
+
+func readFirewalls(r ruleset, lan []string, at stage) *firewalls {
 	f := &firewalls{chains: map[string]*forwardChain{}}
+	sum := fnv.New64a()
+	defer func() { f.print = sum.Sum64() }()
 	for _, c := range r.chains {
 		if c.table == mainTable || c.table == cutTable || c.family != "inet" && c.family != "ip" && c.family != "ip6" {
 			continue
@@ -88,10 +112,15 @@ func newFirewalls(r ruleset, lan []string) *firewalls {
 					s.to = c.id(s.to)
 				}
 				s.ownSets(c.family + " " + c.table)
-				if s.settle(lan) {
+				if s.settle(lan, at) {
 					fc.steps = append(fc.steps, s)
 				}
 			}
+		}
+		fc.end()
+		fmt.Fprint(sum, fc.id, c.kind, c.hook, fc.refuses)
+		for _, s := range fc.steps { // but for their texts, which count packets
+			fmt.Fprint(sum, s.clauses, s.vague, s.do, s.to)
 		}
 		f.chains[fc.id] = fc
 		if c.kind == "filter" && c.hook == "forward" {
@@ -104,6 +133,20 @@ func newFirewalls(r ruleset, lan []string) *firewalls {
 		f.note(c, asked)
 	}
 	return f
+}
+
+// end cuts off what no connection gets to.
+func (c *forwardChain) end() {
+	last := slices.IndexFunc(c.steps, func(s step) bool {
+		return len(s.clauses) == 0 && !s.vague && (s.do == accept || s.do == refuse)
+	})
+	if last < 0 {
+		return
+	}
+	c.steps = c.steps[:last+1]
+	if !slices.ContainsFunc(c.steps, func(s step) bool { return s.do == leave || s.do == back }) {
+		c.refuses = c.steps[last].do == refuse // nothing gets to the policy
+	}
 }
 
 // maxJumps is the depth to which chains are followed; the kernel's own limit is 16.
@@ -158,10 +201,10 @@ func (s step) aboutSet() bool {
 	return slices.ContainsFunc(s.clauses, func(c clause) bool { return strings.HasPrefix(c.values[0], "@") })
 }
 
-// settle decides what is known beforehand: it is a new TCP connection from one of
-// these interfaces, which nobody has translated. It reports whether the step may
+// settle decides what is known beforehand: it is a TCP connection from one of these
+// interfaces, this far, which nobody has translated. It reports whether the step may
 // still matter.
-func (s *step) settle(lan []string) bool {
+func (s *step) settle(lan []string, at stage) bool {
 	if s.do == nothing {
 		return false
 	}
@@ -181,9 +224,13 @@ func (s *step) settle(lan []string) bool {
 				c, holds = clause{field: "meta nfproto", op: "==", values: []string{family}}, maybe
 			}
 		case "ct state":
-			holds = c.is("new")
+			holds = c.is(at.state)
 		case "ct status":
-			holds = c.is("")
+			holds = c.is(at.are...)
+		case tcpFlags:
+			if at.state == begins.state {
+				holds = c.is(firstPacket)
+			}
 		case "ct direction":
 			holds = c.is("original")
 		default:
@@ -242,6 +289,39 @@ func (k *Kernel) Forwards(ctx context.Context, macs []devices.MAC, source netip.
 	// Where the sets make no difference, what is left open here the kernel knew.
 	n.inSet = func(_, _, _ string) tri { return no }
 	return f.judge(n) == o
+}
+
+// Firewalls tells which rules of others GoesOn goes by, another number for others, and
+// whether they have stood for a while: who loads a firewall step by step may refuse
+// everything in between.
+func (k *Kernel) Firewalls() (which uint64, settled bool) {
+	f := k.others.Load()
+	if f == nil {
+		return 0, false
+	}
+	return f.running.print, k.now().Sub(f.since) >= settle
+}
+
+const settle = 2 * time.Second
+
+// GoesOn reports whether other firewalls let a connection go on that runs. On the plain
+// way the kernel asks them with every packet, on ours nobody does. Most let go on what
+// has begun, whatever they say of new ones by now; where it cannot be told, it goes on.
+func (k *Kernel) GoesOn(ctx context.Context, macs []devices.MAC, source netip.Addr, to netip.AddrPort) bool {
+	if _, settled := k.Firewalls(); !settled {
+		return true
+	}
+	f := k.others.Load().running
+	if len(f.base) == 0 {
+		return true
+	}
+	source, to = source.Unmap(), netip.AddrPortFrom(to.Addr().Unmap(), to.Port())
+	n := Connection{From: leadsTo(source), MACs: macs, Source: source, To: to, Out: leadsTo(to.Addr())}
+	if f.judge(n) == passes {
+		return true
+	}
+	n.inSet = func(table, set, element string) tri { return k.setHolds(ctx, table, set, element) }
+	return f.judge(n) != isRefused
 }
 
 // setAnswers remembers what sets of others said, for a device opens connections

@@ -80,6 +80,20 @@ func TestJudge(t *testing.T) {
 		{`queue to 1`, passes | isRefused},
 		{`log prefix "drop" level info`, passes},
 		{`limit rate 5/second burst 5 packets accept; drop`, passes | isRefused},
+		{`tcp flags != syn / fin,syn,rst,ack ct state new counter packets 0 bytes 0 drop`, passes},
+		{`tcp flags & (fin | syn | rst | ack) != syn ct state new drop`, passes},
+		{`tcp flags syn / fin,syn,rst,ack limit rate over 5/second drop; drop`, isRefused},
+		{`tcp flags syn / fin,syn,rst,ack accept; drop`, passes},
+		{`tcp flags & (fin | syn | rst | ack) == syn accept; drop`, passes},
+		{`tcp flags & (fin | syn) == fin | syn drop`, passes},
+		{`tcp flags fin,syn / fin,syn drop`, passes},
+		{`tcp flags fin,urg,psh drop; tcp flags syn,ack / syn,ack drop; tcp flags & syn == 0x0 drop`, passes},
+		{`tcp flags ! syn,rst drop`, passes},
+		{`tcp flags syn drop`, isRefused},
+		{`tcp flags & syn == syn reject`, isRefused},
+		{`tcp flags == syn drop`, passes | isRefused},
+		{`tcp flags { syn | ack, syn } drop`, passes | isRefused},
+		{`tcp flags & (fin drop`, passes | isRefused},
 		{`ct mark set 0x1; meta priority set 1:2; tcp flags syn tcp option maxseg size set rt mtu`, passes},
 		{`ct status dnat accept; drop`, isRefused},
 		{`jump bad`, isRefused},
@@ -100,6 +114,42 @@ func TestJudge(t *testing.T) {
 		f := newFirewalls(parseRuleset(text), []string{"br-lan", "br-guest"})
 		if got := f.judge(toy); got != c.want {
 			t.Errorf("%s: %03b, want %03b", c.rules, got, c.want)
+		}
+	}
+}
+
+// TestGoesOn: what may come of a connection that runs is another question than what
+// may come of a new one.
+func TestGoesOn(t *testing.T) {
+	toy := Connection{
+		From: "br-lan", MACs: []devices.MAC{toyMAC}, Source: netip.MustParseAddr("192.168.77.12"),
+		To: netip.MustParseAddrPort("198.51.100.10:443"), Out: "wan0",
+	}
+	for _, c := range []struct {
+		rules string
+		want  outcome
+	}{
+		{`ct state vmap { established : accept, related : accept, invalid : drop }; drop`, passes},
+		{`ct state established,related accept; ip saddr 192.168.77.12 drop`, passes},
+		{`ip saddr 192.168.77.12 drop; ct state established,related accept`, isRefused},
+		{`ip saddr 192.168.77.12 ct state new drop`, passes},
+		{`ct state != established drop`, passes},
+		{`ct status assured accept; drop`, passes},
+		{`ether saddr 02:00:5e:10:00:0c drop`, isRefused},
+		{`meta mark 1 drop`, passes | isRefused},
+		{`limit rate over 5/second drop`, passes | isRefused},
+		{`tcp flags != syn / fin,syn,rst,ack ct state new drop`, passes},
+		{`ip daddr @banned drop`, passes | isRefused},
+	} {
+		text := "table inet other {\n\tchain forward {\n\t\ttype filter hook forward priority filter; policy accept;\n\t\t" +
+			strings.ReplaceAll(c.rules, "; ", "\n\t\t") + "\n\t}\n}\n"
+		f := newFirewalls(parseRuleset(text), []string{"br-lan"})
+		if got := f.running.judge(toy); got != c.want {
+			t.Errorf("%s: %03b, want %03b", c.rules, got, c.want)
+		}
+		counted := strings.ReplaceAll(text, " drop", " counter packets 7 bytes 70 drop")
+		if newFirewalls(parseRuleset(counted), []string{"br-lan"}).print != f.print {
+			t.Errorf("%s: other rules, only because packets were counted", c.rules)
 		}
 	}
 }
@@ -219,6 +269,32 @@ func TestFirewallsAreAsked(t *testing.T) {
 		"insert rule inet fw4 forward_lan ether saddr @mine drop'")
 	l.set(d)
 	carried("a set", l.tv, sites...)
+	// What was let begin goes on as long as it would without us.
+	ran := func(when string, from netip.Addr, to netip.Addr, want bool) {
+		t.Helper()
+		now := time.Now()
+		l.k.now = func() time.Time { return now }
+		for range 2 { // as soon as the rules have stood for a while
+			l.set(d)
+			_, settled := l.k.Firewalls()
+			l.in(func() error {
+				if got := l.k.GoesOn(t.Context(), nil, from, netip.AddrPortFrom(to, 443)); got != (want || !settled) {
+					t.Errorf("%s, settled %v: from %s to %s: goes on %v", when, settled, from, to, got)
+				}
+				return nil
+			})
+			now = now.Add(settle)
+		}
+	}
+	ran("barred in new connections", l.tv.Addr4, site4, true)
+	l.sh("nft 'table inet strict { set bad { type ipv4_addr; elements = { " + site4.String() + " }; }; chain forward { type filter hook forward priority -5; ip6 saddr " + l.tv.Addr6.String() + " drop; ip daddr @bad drop; }; }'")
+	ran("barred whatever runs", l.tv.Addr6, site6, false)
+	ran("another device", l.toy.Addr6, site6, true)
+	ran("by a set", l.toy.Addr4, site4, false)
+	l.sh("nft delete table inet strict")
+	ran("barred no more", l.tv.Addr6, site6, true)
+	l.k.now = time.Now
+
 	ask := func(when string, from netip.Addr, to netip.Addr, want bool) {
 		t.Helper()
 		mac := map[bool]devices.MAC{true: tvMAC, false: toyMAC}[from == l.tv.Addr4 || from == l.tv.Addr6]

@@ -202,8 +202,12 @@ func (k *Kernel) askOthers(ctx context.Context, lan, out []string) error {
 	if k.asks, k.asked = a.First, text; f.unaskable {
 		k.asks, k.asked = refused, ""
 	}
-	f.bars = f.barred(lan, out)
-	if before := k.others.Swap(f); len(f.bars) > 0 && (before == nil || !slices.Equal(before.bars, f.bars)) {
+	f.bars, f.since = f.barred(lan, out), k.now()
+	before := k.others.Load()
+	if before != nil && before.running.print == f.running.print {
+		f.since = before.since
+	}
+	if k.others.Store(f); len(f.bars) > 0 && (before == nil || !slices.Equal(before.bars, f.bars)) {
 		k.log.Info("another firewall keeps devices from the internet, and so do we", "behind", f.bars)
 	}
 	return nil

@@ -45,6 +45,9 @@ func readSteps(text string) []step {
 				}
 			}
 			c, rest, ok := readClause(field, rest)
+			if field == tcpFlags {
+				c, rest, ok = readFlags(words[2:])
+			}
 			if !ok {
 				return []step{s.unclear(words)}
 			}
@@ -81,6 +84,81 @@ func readClause(field string, words []string) (c clause, rest []string, ok bool)
 		c.values = append(c.values, v)
 	}
 	return c, words[1:], true
+}
+
+// tcpFlags is a condition of what kind of TCP packet it is. We ask about the first one
+// of a connection alone, so it is settled while it is read: its one value is firstPacket
+// where that one fits.
+const tcpFlags, firstPacket = "tcp flags", "syn"
+
+// readFlags reads what follows "tcp flags" as nft writes it: syn, != syn / fin,syn,rst,ack,
+// ! fin,rst, & (fin | syn) == syn.
+func readFlags(words []string) (c clause, rest []string, ok bool) {
+	take := func(options ...string) (word string) {
+		if len(words) > 0 && (len(options) == 0 || slices.Contains(options, words[0])) {
+			word, words = words[0], words[1:]
+		}
+		return word
+	}
+	operand := func() (bits uint8, ok bool) {
+		text := take()
+		if strings.HasPrefix(text, "(") {
+			for !strings.HasSuffix(text, ")") && len(words) > 0 {
+				text += take()
+			}
+		}
+		for take("|") != "" {
+			text += "|" + take()
+		}
+		return flagBits(strings.Trim(text, "()"))
+	}
+	mask, value, ok := uint8(0xff), uint8(0), true
+	op := take("==", "!=", "!", "&")
+	if op == "&" {
+		mask, ok = operand()
+		op = take("==", "!=")
+		ok = ok && op != ""
+	}
+	value, isFlags := operand()
+	if ok = ok && isFlags; !ok {
+		return c, nil, false
+	}
+	masked := mask != 0xff
+	if take("/") != "" {
+		mask, ok = operand()
+		masked = true
+	}
+	fits := func(packet uint8) bool {
+		switch {
+		case op == "!":
+			return packet&value == 0
+		case op == "!=":
+			return packet&mask != value
+		case op == "==" || masked:
+			return packet&mask == value
+		}
+		return packet&value != 0
+	}
+	const syn, ecn = 0x02, 0xc0
+	c = clause{field: tcpFlags, op: "==", values: []string{""}}
+	if fits(syn) {
+		c.values[0] = firstPacket
+	}
+	return c, words, ok && fits(syn) == fits(syn|ecn)
+}
+
+func flagBits(text string) (bits uint8, ok bool) {
+	if text == "0x0" || text == "0" {
+		return 0, true
+	}
+	for name := range strings.FieldsFuncSeq(text, func(r rune) bool { return r == ',' || r == '|' || r == ' ' }) {
+		i := slices.Index([]string{"fin", "syn", "rst", "psh", "ack", "urg", "ecn", "cwr"}, name)
+		if i < 0 {
+			return 0, false
+		}
+		bits |= 1 << i
+	}
+	return bits, bits != 0
 }
 
 // spread makes one step of each element of a verdict map.

@@ -27,6 +27,7 @@ type holding struct {
 	rules    *policy.Engine
 	mode     atomic.Value // devices.Mode, of the device
 	carry    atomic.Bool
+	barred   atomic.Bool // by the firewall
 	explicit uint16
 	open     atomic.Int64                       // connections that the origin holds
 	got      chan string                        // the first line of what the origin was sent
@@ -55,6 +56,12 @@ func newHolding(t *testing.T) *holding {
 			return v
 		})
 		c.Devices = household{device}
+		c.GoesOn = func(d devices.Device, client netip.Addr, to netip.AddrPort) bool {
+			if d.ID != "toy" || !client.IsLoopback() || to.Addr() != netip.MustParseAddr("192.0.2.1") {
+				t.Errorf("the firewall is asked for %s from %s to %s", d.ID, client, to)
+			}
+			return !h.barred.Load()
+		}
 		c.LookUp = func(context.Context, netip.Addr, dnsname.Name) ([]netip.Addr, error) {
 			return []netip.Addr{netip.MustParseAddr("192.0.2.1")}, nil
 		}
@@ -276,8 +283,9 @@ var running = map[string]func(t *testing.T, h *holding) net.Conn{
 // internet or its destination is blocked, whatever it is and however it came to us.
 func TestWhatIsRefusedNowEndsAtOnce(t *testing.T) {
 	reasons := map[string]func(*holding){
-		"the device is cut":   func(h *holding) { h.mode.Store(devices.ModeLocal) },
-		"the name is blocked": func(h *holding) { h.block("m.example") },
+		"the device is cut":    func(h *holding) { h.mode.Store(devices.ModeLocal) },
+		"the name is blocked":  func(h *holding) { h.block("m.example") },
+		"the firewall bars it": func(h *holding) { h.barred.Store(true) },
 	}
 	var all sync.WaitGroup // they mostly wait: not only as many at a time as there are processors
 	defer all.Wait()

@@ -80,7 +80,10 @@ type Config struct {
 	// Forwards reports whether the firewall would let a device open a connection by
 	// itself, for it sees nothing of what we open; handed says that the kernel handed it over,
 	// which it does not where it could judge for itself. nil is always.
-	Forwards     func(ctx context.Context, d devices.Device, client netip.Addr, to netip.AddrPort, handed bool) bool
+	Forwards func(ctx context.Context, d devices.Device, client netip.Addr, to netip.AddrPort, handed bool) bool
+	// GoesOn reports whether the firewall lets a connection go on that it let begin;
+	// Reconsider asks. nil is always.
+	GoesOn       func(d devices.Device, client netip.Addr, to netip.AddrPort) bool
 	FurtherPorts func() []uint16 // that it may be asked for beside 80 and 443; may be nil
 	Transparent  bool            // listen with IP_TRANSPARENT; needs CAP_NET_ADMIN
 	MarkOurs     uint32          // SO_MARK of every socket that we open; 0 is none
@@ -358,8 +361,8 @@ func (p *Proxy) accept(ctx context.Context, l net.Listener, handed bool) error {
 }
 
 // Reconsider asks policy again about everything that is carried and ends what it
-// would refuse now: for when a rule was made or came to its end, and when a device
-// is to be treated otherwise. What is being judged meanwhile is judged once more.
+// would refuse now, and what the firewall would: for when a rule was made or came to
+// its end, when a device is to be treated otherwise, and when the firewall changed. What is being judged meanwhile is judged once more.
 func (p *Proxy) Reconsider() {
 	p.changes.Add(1)
 	p.live.Range(func(key, _ any) bool {

@@ -176,16 +176,19 @@ func (c *conn) flow(s *share) journal.Flow {
 	return f
 }
 
-// nowBlocked reports whether what c carries would be refused, were it asked now.
-func (c *conn) nowBlocked() bool {
+// nowRefused reports whether what c carries would be refused, were it asked now.
+func (c *conn) nowRefused() bool {
 	c.mu.Lock()
 	s := cmp.Or(c.share, c.waiting)
 	if s == nil || s.verdict.Action == policy.Block { // a block page may be on its way
 		c.mu.Unlock()
 		return false
 	}
-	asked := slices.Clone(s.asked)
+	asked, dst, device := slices.Clone(s.asked), s.dst, c.device
 	c.mu.Unlock()
+	if f := c.proxy.cfg.GoesOn; f != nil && !f(device, c.src.Addr(), dst) {
+		return true
+	}
 	d, known := c.proxy.deviceNow(c.device.ID, c.src.Addr())
 	for i := range asked {
 		asked[i].Now = c.proxy.cfg.Now()
@@ -198,7 +201,7 @@ func (c *conn) nowBlocked() bool {
 
 // reconsider ends c if what it carries would be refused now.
 func (c *conn) reconsider() {
-	if c.nowBlocked() {
+	if c.nowRefused() {
 		_ = c.SetLinger(0)
 		c.abort() // whoever carries it finds it closed, and closes the rest
 		c.proxy.metrics.refused.WithLabelValues("reconsidered").Inc()

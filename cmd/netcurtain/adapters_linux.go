@@ -48,6 +48,9 @@ func newProxy(d *daemon, s *configs.Settings, lookUp func(context.Context, netip
 		Forwards: func(ctx context.Context, dev devices.Device, client netip.Addr, to netip.AddrPort, handed bool) bool {
 			return d.kernel.Forwards(ctx, dev.MACs, client, to, handed)
 		},
+		GoesOn: func(dev devices.Device, client netip.Addr, to netip.AddrPort) bool {
+			return d.kernel.GoesOn(context.Background(), dev.MACs, client, to)
+		},
 		FurtherPorts: func() []uint16 { return d.settings.Load().Proxy.Ports },
 		Devices:      d.registry, Resolve: d.resolve, Decider: d.engine,
 		Describe: func(n dnsname.Name) atlas.Destination { x, _ := d.atlas.Lookup(n); return x },

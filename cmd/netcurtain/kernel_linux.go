@@ -17,6 +17,7 @@ import (
 // keepKernel makes the kernel follow the household's choices: at once when one
 // is made or comes to its end, and every few seconds for what time alone changes.
 func (d *daemon) keepKernel(ctx context.Context) error {
+	var asked uint64 // which rules of other firewalls the proxy's connections were compared with
 	for {
 		err := d.apply(ctx)
 		d.health.set("kernel", err, "The kernel follows the household's choices.", "netcurtain check")
@@ -24,11 +25,21 @@ func (d *daemon) keepKernel(ctx context.Context) error {
 			d.own.Store(&own)
 		}
 		d.lan.Store(new(lanPrefixes(d.settings.Load().House.LAN)))
+		patience := 5 * time.Second
+		switch firewalls, settled := d.kernel.Firewalls(); {
+		case firewalls == asked:
+		case !settled:
+			patience = 2 * time.Second
+		default:
+			if asked = firewalls; d.carrier != nil {
+				d.carrier.Reconsider()
+			}
+		}
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-d.wake:
-		case <-time.After(d.untilRuleEnds(5 * time.Second)):
+		case <-time.After(d.untilRuleEnds(patience)):
 		}
 		if end := d.ruleEnds.Load(); end != 0 && time.Now().UnixNano() >= end {
 			if err := d.recompile(ctx); err != nil {
