@@ -42,8 +42,9 @@ func CheckRights() []Problem {
 	}}
 }
 
-// Check looks for what would keep this machine from obeying. It changes nothing.
-func (k *Kernel) Check(ctx context.Context) []Problem {
+// Check looks for what would keep this machine from obeying about devices behind these
+// interfaces. It changes nothing.
+func (k *Kernel) Check(ctx context.Context, lan []string) []Problem {
 	found := CheckRights()
 	version, err := k.nft.version(ctx)
 	switch {
@@ -66,11 +67,12 @@ func (k *Kernel) Check(ctx context.Context) []Problem {
 	found = append(found, k.checkFeatures(ctx)...)
 	found = append(found, checkBridge()...)
 	found = append(found, k.checkArrival()...)
-	found = append(found, k.checkFirewalls("/proc/thread-self/net")...)
+	found = append(found, checkLegacy("/proc/thread-self/net")...)
 	others, err := k.nft.ruleset(ctx)
 	if err != nil {
 		return append(found, Problem{What: fmt.Sprintf("The rules of other programs cannot be read: %v.", err), Fix: "nft list ruleset"})
 	}
+	found = append(found, k.checkFirewalls(newFirewalls(others, lan))...)
 	found = append(found, checkOffload(others.flowtables)...)
 	if k.marks != (Marks{}) {
 		found = append(found, checkMarks(k.marks, others)...)

@@ -372,18 +372,21 @@ func leadsTo(a netip.Addr) string {
 	return link.Attrs().Name
 }
 
-// checkFirewalls tells what of other firewalls is not understood, and what comes of it.
-func (k *Kernel) checkFirewalls(proc string) (found []Problem) {
+// checkLegacy tells of rules that cannot be asked at all.
+func checkLegacy(proc string) (found []Problem) {
 	if old := legacyFilters(proc); len(old) > 0 {
 		found = append(found, Problem{
 			What: "Rules of the older iptables stand in the kernel, which no listing of nftables shows: what they refuse to forward, the proxy would carry for a guarded device.",
 			Fix:  strings.Join(old, " and ") + " -S FORWARD; then move such rules to nftables (iptables-translate), or choose no internet for those devices",
 		})
 	}
-	f := k.others.Load()
-	switch {
-	case f == nil:
-	case f.unaskable:
+	return found
+}
+
+// checkFirewalls tells what of other firewalls is not understood, and what comes of it.
+func (k *Kernel) checkFirewalls(f *firewalls) (found []Problem) {
+	switch last := k.others.Load(); {
+	case last != nil && last.unaskable:
 		found = append(found, Problem{What: "The rules of another firewall cannot be asked for what it refuses: nothing is handed to the proxy, and guarded devices go straight to the internet.", Fix: "nft list ruleset (and tell us which rules those are)"})
 	case len(f.vague) > 0:
 		what := fmt.Sprintf("A rule of another firewall cannot be read (%s)", f.vague[0])

@@ -171,7 +171,7 @@ func TestLegacyFilters(t *testing.T) {
 		if got := strings.Join(legacyFilters(proc), " "); got != c.want {
 			t.Errorf("%q %q: %q", c.v4, c.v6, got)
 		}
-		found := new(Kernel).checkFirewalls(proc)
+		found := checkLegacy(proc)
 		if told := len(found) == 1 && strings.Contains(found[0].Fix, "iptables-legacy -S FORWARD"); told != (c.want != "") {
 			t.Errorf("%q %q: told %v", c.v4, c.v6, found)
 		}
@@ -244,7 +244,7 @@ func TestFirewallsAreAsked(t *testing.T) {
 				t.Errorf("from %s to %s: %v, want %v", c.from, c.to, got, c.want)
 			}
 		}
-		if p := l.k.Check(t.Context()); len(p) > 0 {
+		if p := l.k.Check(t.Context(), d.LAN); len(p) > 0 {
 			t.Errorf("Check: %v", p)
 		}
 		return nil
@@ -309,7 +309,7 @@ func TestFirewallsAreAsked(t *testing.T) {
 		ask("in no set", l.tv.Addr6, site6, true)
 		ask("in no set", l.toy.Addr4, site4, true)
 		ask("to one in the set", l.toy.Addr6, other6, false)
-		if p := l.k.Check(t.Context()); len(p) > 0 {
+		if p := l.k.Check(t.Context(), d.LAN); len(p) > 0 {
 			t.Errorf("Check: %v", p)
 		}
 		return nil
@@ -337,8 +337,11 @@ func TestFirewallsAreAsked(t *testing.T) {
 	l.expect("unreadable", l.tv, "tcp", site4, 443, "silence")
 	l.expect("unreadable", l.toy, "tcp", site4, 443, "tls")
 	l.in(func() error {
-		if p := l.k.Check(t.Context()); len(p) != 1 || !strings.Contains(p[0].What, "meta mark 0x00000000 drop") {
-			t.Errorf("Check: %v", p)
+		// The daemon tells, and so does who never handed anything over.
+		for who, k := range map[string]*Kernel{"daemon": l.k, "netcurtain check": {nft: "nft"}} {
+			if p := k.Check(t.Context(), d.LAN); len(p) != 1 || !strings.Contains(p[0].What, "meta mark 0x00000000 drop") {
+				t.Errorf("%s: %v", who, p)
+			}
 		}
 		return nil
 	})

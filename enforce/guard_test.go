@@ -285,7 +285,7 @@ func TestFirewallBeforeTheProxy(t *testing.T) {
 				t.Errorf("a blocked proxy is said to be alive: %v", err)
 			}
 		}
-		if p := l.k.Check(t.Context()); len(p) != 1 || !strings.Contains(p[0].What, "firewall") {
+		if p := l.k.Check(t.Context(), wanted().LAN); len(p) != 1 || !strings.Contains(p[0].What, "firewall") {
 			t.Errorf("Check: %v", p)
 		}
 		return l.k.Dead(t.Context(), ServiceHTTP) // or a few seconds

@@ -208,7 +208,7 @@ func TestTogether(t *testing.T) {
 		func(int) error { return l.k.Dead(t.Context(), ServiceDNS) },
 		func(int) error { return l.k.Block(t.Context(), Block{tvMAC, site4, time.Minute}) },
 		func(int) error { return l.k.Delete(t.Context(), flow.Tuple{Proto: flow.TCP, DstPort: 53}) },
-		func(int) error { l.k.Check(t.Context()); return nil },
+		func(int) error { l.k.Check(t.Context(), wanted().LAN); return nil },
 	} {
 		all.Go(func() {
 			for n := range 10 {
@@ -245,7 +245,7 @@ func TestErrorsNameTheRemedy(t *testing.T) {
 	if err := k.Set(t.Context(), wanted()); !errors.Is(err, ErrNoNFT) {
 		t.Errorf("without nft: %v", err)
 	}
-	if p := k.Check(t.Context()); len(p) == 0 || !strings.Contains(p[len(p)-1].Fix, "apt-get install nftables") || !p[len(p)-1].Fatal {
+	if p := k.Check(t.Context(), wanted().LAN); len(p) == 0 || !strings.Contains(p[len(p)-1].Fix, "apt-get install nftables") || !p[len(p)-1].Fatal {
 		t.Errorf("Check without nft: %v", p)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -274,7 +274,7 @@ func TestNoRights(t *testing.T) {
 				t.Errorf("%s as nobody: %v", name, err)
 			}
 		}
-		if p := k.Check(t.Context()); len(p) != 1 || !p[0].Fatal || !strings.Contains(p[0].Fix, "root") {
+		if p := k.Check(t.Context(), wanted().LAN); len(p) != 1 || !p[0].Fatal || !strings.Contains(p[0].Fix, "root") {
 			t.Errorf("Check as nobody: %v", p)
 		}
 		return
@@ -305,7 +305,7 @@ func TestCheck(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
 	check := func() (p []Problem) {
-		l.in(func() error { p = l.k.Check(t.Context()); return nil })
+		l.in(func() error { p = l.k.Check(t.Context(), wanted().LAN); return nil })
 		return p
 	}
 	if p := check(); len(p) > 0 {

@@ -173,7 +173,7 @@ func TestFirewallBeforeTheResolver(t *testing.T) {
 		if err := l.k.Alive(t.Context(), ServiceDNS); !errors.Is(err, ErrBlocked) {
 			t.Errorf("a blocked resolver is said to be alive: %v", err)
 		}
-		if p := l.k.Check(t.Context()); len(p) != 1 || !strings.Contains(p[0].What, "firewall") {
+		if p := l.k.Check(t.Context(), wanted().LAN); len(p) != 1 || !strings.Contains(p[0].What, "firewall") {
 			t.Errorf("Check: %v", p)
 		}
 		return l.k.Dead(t.Context(), ServiceDNS)

@@ -195,7 +195,7 @@ func TestZoneThatLetsNothingIn(t *testing.T) {
 				t.Errorf("%s: %v, want a word about br-guest", s, err)
 			}
 		}
-		if p := l.k.Check(t.Context()); len(p) != 2 || !strings.Contains(fmt.Sprint(p), "br-guest") {
+		if p := l.k.Check(t.Context(), guestsWanted().LAN); len(p) != 2 || !strings.Contains(fmt.Sprint(p), "br-guest") {
 			t.Errorf("Check: %v", p)
 		}
 		return nil

@@ -362,7 +362,8 @@ func (p *Proxy) accept(ctx context.Context, l net.Listener, handed bool) error {
 
 // Reconsider asks policy again about everything that is carried and ends what it
 // would refuse now, and what the firewall would: for when a rule was made or came to
-// its end, when a device is to be treated otherwise, and when the firewall changed. What is being judged meanwhile is judged once more.
+// its end, when a device is to be treated otherwise, and when the firewall changed.
+// What is being judged meanwhile is judged once more.
 func (p *Proxy) Reconsider() {
 	p.changes.Add(1)
 	p.live.Range(func(key, _ any) bool {

@@ -38,7 +38,7 @@ func (c checkCmd) Run(ctx context.Context, io std) error {
 	if err != nil {
 		return err
 	}
-	problems := k.Check(ctx)
+	problems := k.Check(ctx, settings.House.LAN)
 	if here, err := enforce.Look(settings.House.LAN); err == nil {
 		lines = append(lines, api.HealthLine{Name: "place", OK: true, Meaning: here.String()})
 		problems = append(problems, here.Problems()...)

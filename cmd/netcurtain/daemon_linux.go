@@ -64,6 +64,7 @@ type daemon struct {
 	ruleEnds  atomic.Int64 // when the next rule comes to its end, in Unix nanoseconds; 0: none does
 	health    *health
 	wake      chan struct{} // the household chose something
+	look      chan struct{} // another firewall was loaded
 	hangup    chan os.Signal
 	on        atomic.Bool
 	keeper    *lists.Lists
@@ -82,7 +83,7 @@ func (c runCmd) Run(ctx context.Context, io std) error {
 	}
 	d := &daemon{
 		cmd: c, log: log, metrics: prometheus.NewRegistry(), engine: policy.NewEngine(nil),
-		teacher: newTeacher(time.Now), wake: make(chan struct{}, 1), hangup: make(chan os.Signal, 1),
+		teacher: newTeacher(time.Now), wake: make(chan struct{}, 1), look: make(chan struct{}, 1), hangup: make(chan os.Signal, 1),
 	}
 	// From the first moment to the last: whoever reloads us while we start or stop
 	// must not kill us half-way.
@@ -139,7 +140,7 @@ func (d *daemon) ready(ctx context.Context) (err error) {
 	}
 	// The rest are runs of nft, which neither look-ups nor databases need wait for.
 	check := make(chan []enforce.Problem, 1)
-	go func() { check <- d.kernel.Check(ctx) }()
+	go func() { check <- d.kernel.Check(ctx, s.House.LAN) }()
 	d.checked = sync.OnceValue(func() error { return d.judgeBox(<-check) })
 	for _, dir := range []string{s.House.State, s.House.Volatile, filepath.Join(s.House.State, "lists")} {
 		if err := ownFolder(dir); err != nil {

@@ -31,9 +31,11 @@ func (d *daemon) keepKernel(ctx context.Context) error {
 		case !settled:
 			patience = 2 * time.Second
 		default:
-			if asked = firewalls; d.carrier != nil {
+			if d.carrier != nil {
 				d.carrier.Reconsider()
 			}
+			notify(d.look)
+			asked = firewalls
 		}
 		select {
 		case <-ctx.Done():
@@ -79,8 +81,9 @@ func (d *daemon) checkRegularly(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
+		case <-d.look:
 		}
-		before, now := *d.problems.Load(), d.kernel.Check(ctx)
+		before, now := *d.problems.Load(), d.kernel.Check(ctx, d.settings.Load().House.LAN)
 		if ctx.Err() != nil {
 			return nil // a check that was cut short finds what is not there
 		}

@@ -77,9 +77,12 @@ func (d *daemon) sightPacket(p flow.Packet) {
 }
 
 // changed wakes whoever applies choices. It never blocks.
-func (d *daemon) changed() {
+func (d *daemon) changed() { notify(d.wake) }
+
+// notify wakes whoever waits for news, or tells that there will be some.
+func notify(news chan<- struct{}) {
 	select {
-	case d.wake <- struct{}{}:
+	case news <- struct{}{}:
 	default:
 	}
 }
