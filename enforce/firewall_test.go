@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -203,6 +204,9 @@ func TestFirewallsAreAsked(t *testing.T) {
 	d.Guarded = append(d.Guarded, tvMAC)
 	d.Ports.Explicit = 3128
 	l.serve(l.router, "explicit", 3128, netlab.RouterGuest4.Addr(), l.router.Addr4)
+	var later atomic.Int64
+	start := time.Now()
+	l.k.now = func() time.Time { return start.Add(time.Duration(later.Load())) }
 	l.set(d)
 	l.alive(ServiceDNS, ServiceHTTP, ServiceTLS)
 	refused := func(when string, who *netlab.Host, word string, to ...netip.Addr) {
@@ -272,8 +276,6 @@ func TestFirewallsAreAsked(t *testing.T) {
 	// What was let begin goes on as long as it would without us.
 	ran := func(when string, from netip.Addr, to netip.Addr, want bool) {
 		t.Helper()
-		now := time.Now()
-		l.k.now = func() time.Time { return now }
 		for range 2 { // as soon as the rules have stood for a while
 			l.set(d)
 			_, settled := l.k.Firewalls()
@@ -283,7 +285,7 @@ func TestFirewallsAreAsked(t *testing.T) {
 				}
 				return nil
 			})
-			now = now.Add(settle)
+			later.Add(int64(settle))
 		}
 	}
 	ran("barred in new connections", l.tv.Addr4, site4, true)
@@ -293,7 +295,6 @@ func TestFirewallsAreAsked(t *testing.T) {
 	ran("by a set", l.toy.Addr4, site4, false)
 	l.sh("nft delete table inet strict")
 	ran("barred no more", l.tv.Addr6, site6, true)
-	l.k.now = time.Now
 
 	ask := func(when string, from netip.Addr, to netip.Addr, want bool) {
 		t.Helper()
