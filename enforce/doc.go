@@ -12,7 +12,7 @@
 //	other_resolvers  prerouting nat, dstnat-1  zone 4743: redirected to the router's own port 53
 //	to_us            input, 200                port 53 becomes ours, behind every other firewall
 //	from_us          output, raw               our port becomes 53, before connection tracking and every firewall
-//	handover         prerouting, mangle        TCP 80, 443 and further ports of guarded devices by TPROXY, new connections only;
+//	handover         prerouting, mangle        TCP 80, 443 and further ports of guarded devices by TPROXY, new connections only, once a device was guarded;
 //	                                           without tproxy at raw, and chain handover_redirect (nat, dstnat-1) translates
 //	forward          forward, filter-1         refuses blocked addresses; QUIC, DoT, DoQ and known DoH addresses of guarded devices; copies first packets
 //	listeners        input, filter-1           refuses whoever knocks on our ports directly, but the LAN at the explicit proxy;

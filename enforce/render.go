@@ -27,6 +27,7 @@ type skeleton struct {
 	NFLOGGroup   uint16
 	InterceptDNS bool
 	Zones        bool   // the kernel has conntrack zones
+	Guards       bool   // somebody is guarded, or was since we started
 	Handover     string // how guarded connections come to us: "tproxy", "redirect", or "" where the kernel can neither
 	Inside       string // interfaces that lead into the house and nowhere else, as nft lists them
 	Asks, Asked  string // the chain by which other firewalls are asked, "" for nobody; their rules for our table
@@ -68,7 +69,7 @@ func (d Desired) split(f features) (skeleton, members) {
 	m.doors4, m.doors6 = byFamily(d.Doors)
 	return skeleton{
 		Ports: d.Ports, Marks: d.Marks, NFLOGGroup: d.NFLOGGroup, InterceptDNS: d.InterceptDNS,
-		Zones: f.zones, Handover: handover, Inside: strings.Join(quoted(inside), ", "),
+		Zones: f.zones, Guards: len(m.proxied) > 0, Handover: handover, Inside: strings.Join(quoted(inside), ", "),
 	}, m
 }
 
