@@ -129,6 +129,12 @@ func TestBlockMany(t *testing.T) {
 	if n := strings.Count(l.sh("nft list set inet netcurtain blocked4"), "198.18."); n != len(blocks) {
 		t.Errorf("%d of %d addresses are blocked", n, len(blocks))
 	}
+	l.in(func() error {
+		return l.k.Unblock(t.Context(), append(blocks[1:], blocks[2], Block{tvMAC, site6, 0})...)
+	})
+	if out := l.sh("nft list set inet netcurtain blocked4"); strings.Count(out, "198.18.") != 1 || !strings.Contains(out, "198.18.0.0 ") {
+		t.Errorf("all but one were lifted:\n%.600s", out)
+	}
 	for _, b := range []Block{{For: time.Hour, MAC: tvMAC}, {For: time.Hour, Addr: site4}, {MAC: tvMAC, Addr: site4}} {
 		l.in(func() error {
 			if err := l.k.Block(t.Context(), b); err == nil {

@@ -3,6 +3,7 @@
 package enforce
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/binary"
@@ -239,25 +240,29 @@ func (k *Kernel) Block(ctx context.Context, blocks ...Block) error {
 // Unblock lifts blocks before their end; For is ignored. A block that is not there
 // is no error.
 func (k *Kernel) Unblock(ctx context.Context, blocks ...Block) error {
-	for part := range slices.Chunk(blocks, 500) {
-		if err := ctx.Err(); err != nil {
-			return err
+	sets := map[string][]nftables.SetElement{}
+	for _, b := range blocks {
+		set := "blocked6"
+		if b.Addr.Unmap().Is4() {
+			set = "blocked4"
 		}
-		err := k.live.batch(func(c *nftables.Conn) error {
-			var errs []error
-			for _, b := range part {
-				set := "blocked6"
-				if b.Addr.Unmap().Is4() {
-					set = "blocked4"
-				}
-				e := []nftables.SetElement{{Key: blockKey(b.MAC, b.Addr), Timeout: time.Minute}}
-				// Added first, for deleting what is not there is an error.
-				errs = append(errs, c.SetAddElements(liveSet(set), e), c.SetDeleteElements(liveSet(set), e))
+		sets[set] = append(sets[set], nftables.SetElement{Key: blockKey(b.MAC, b.Addr), Timeout: time.Minute})
+	}
+	for name, elems := range sets {
+		byKey := func(a, b nftables.SetElement) int { return bytes.Compare(a.Key, b.Key) }
+		slices.SortFunc(elems, byKey) // each once, for deleting a second time is an error
+		elems = slices.CompactFunc(elems, func(a, b nftables.SetElement) bool { return byKey(a, b) == 0 })
+		for part := range slices.Chunk(elems, 500) {
+			if err := ctx.Err(); err != nil {
+				return err
 			}
-			return errors.Join(errs...)
-		})
-		if err != nil {
-			return fmt.Errorf("enforce: lifting %d blocks: %w", len(part), err)
+			err := k.live.batch(func(c *nftables.Conn) error {
+				// Added first, for deleting what is not there is an error.
+				return errors.Join(c.SetAddElements(liveSet(name), part), c.SetDeleteElements(liveSet(name), part))
+			})
+			if err != nil {
+				return fmt.Errorf("enforce: lifting %d blocks: %w", len(part), err)
+			}
 		}
 	}
 	return nil
