@@ -19,7 +19,7 @@ type ledger struct {
 	lead   int64 // seconds by which an id is ahead of its row's clock, at most (migrations/ledger/002)
 	batch  []journal.Entry
 	dictionaries
-	running map[runningFlow]int64 // rows of flows that may go on
+	running map[runningFlow]soFar // flows that may go on
 	reached map[partnerKey]int64  // the hour that partner is known to have
 }
 
@@ -131,7 +131,10 @@ func (l *ledger) flush(ctx context.Context) (rows, lost int, err error) {
 				return err
 			}
 		}
-		return w.sums()
+		if err := w.sums(); err != nil {
+			return err
+		}
+		return w.restate()
 	})
 	if err != nil {
 		l.lastID, l.lead = lastID, lead

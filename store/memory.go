@@ -325,6 +325,10 @@ func mergeDays(rows []dayRow, device devices.ID, first int, location *time.Locat
 	}
 	all := make([]journal.DayTotals, 0, len(sums))
 	for k, s := range sums {
+		s.out, s.in, s.flows = max(s.out, 0), max(s.in, 0), max(s.flows, 0)
+		if s.out == 0 && s.in == 0 && s.flows == 0 && s.lookups == 0 && s.blocked == 0 {
+			continue // it was taken for something else first (restate)
+		}
 		all = append(all, journal.DayTotals{
 			Day:    time.Date(k.day/10000, time.Month(k.day/100%100), k.day%100, 0, 0, 0, 0, location),
 			Device: devices.ID(k.device), Organisation: k.organisation, Protection: rollWords[k.protection],

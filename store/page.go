@@ -23,6 +23,7 @@ type page struct {
 	tallies  map[tallyKey]*tally
 	partners map[partnerKey]*partnerSum
 	days     map[dayKey]*sum
+	moves    []move
 }
 
 func (w *page) entry(e journal.Entry) error {
@@ -77,7 +78,9 @@ func (w *page) flow(e journal.Entry) error {
 	s.blocked, s.weak, s.carried = one(news&journal.Blocked), one(news&journal.Weak), one(news&journal.Carried)
 	refused := f.Verdict.Action == policy.Block
 	protection := protectionOf(f)
+	key := runningFlow{f.Tuple, s.first, e.Log != devices.LogNames}
 	if e.Log != devices.LogNames {
+		w.goesOn(key, more, e.Device, soFar{protection: protection, out: s.out, in: s.in})
 		return w.count(e, protection, s)
 	}
 	name := f.Name
@@ -100,20 +103,25 @@ func (w *page) flow(e journal.Entry) error {
 	if !refused {
 		w.reach(device, hour, p, s.out)
 	}
-	key := runningFlow{f.Tuple, s.first}
-	if row, ok := w.ledger.running[key]; ok && more {
+	now := soFar{row: id, device: device, dest: dest, protection: protection, out: s.out, in: s.in}
+	if have, ok := w.ledger.running[key]; ok && more {
 		// What is newest is told: the flow may have been cut or better understood since.
 		done, err := w.tx.ExecContext(w.ctx, `UPDATE flow SET last_ms = ?, bytes_out = bytes_out + ?, bytes_in = bytes_in + ?,
-			packets_out = packets_out + ?, packets_in = packets_in + ?, parts = parts + 1, verdict = ?, seen = ?, readable = ?, blocked = ? WHERE id = ?`,
-			s.last, s.out, s.in, clamp(out.Packets), clamp(in.Packets), ruled, seen, protection == rollReadable, refused, row)
+			packets_out = packets_out + ?, packets_in = packets_in + ?, parts = parts + 1, destination = ?, verdict = ?, seen = ?, readable = ?, blocked = ? WHERE id = ?`,
+			s.last, s.out, s.in, clamp(out.Packets), clamp(in.Packets), dest, ruled, seen, protection == rollReadable, refused, have.row)
 		if err != nil {
 			return err
 		}
-		if n, err := done.RowsAffected(); err != nil || n > 0 {
+		n, err := done.RowsAffected()
+		if err != nil {
 			return err
+		}
+		if n > 0 {
+			w.goesOn(key, true, e.Device, now)
+			return nil
 		} // else it was erased or has aged meanwhile
 	}
-	w.ledger.runs(key, id)
+	w.goesOn(key, false, e.Device, now)
 	w.ledger.written(id, s.first)
 	return w.exec(`INSERT INTO flow (id, device, destination, verdict, seen, first_ms, last_ms, proto, src, src_port, dst, dst_port,
 		bytes_out, bytes_in, packets_out, packets_in, proxied, readable, blocked) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
@@ -197,17 +205,37 @@ func (w *page) exec(query string, args ...any) error {
 
 // runningFlow is what the parts of one flow have in common.
 type runningFlow struct {
-	tuple flow.Tuple
-	first int64
+	tuple   flow.Tuple
+	first   int64
+	counted bool // of a device that is not told of by name, which may have changed meanwhile
 }
 
-// maxRunning bounds the memory of rows to which more may be added, 64 octets
+// soFar is what the ledger has of a flow that may go on.
+type soFar struct {
+	row          int64 // of the table flow; 0 for a device that is only counted
+	device, dest int64
+	protection   int
+	out, in      int64
+}
+
+// maxRunning bounds the memory of flows to which more may be added, 130 octets
 // each; a flow that is forgotten gets a further row.
 const maxRunning = 8192
 
-func (l *ledger) runs(key runningFlow, row int64) {
-	if l.running == nil || len(l.running) >= maxRunning {
-		l.running = make(map[runningFlow]int64)
+// goesOn notes what is known of a flow now. With more it was told of before: where it
+// was taken for something else then, or for another place, what it carried moves.
+func (w *page) goesOn(key runningFlow, more bool, d devices.ID, now soFar) {
+	l := w.ledger
+	if have, ok := l.running[key]; ok && more {
+		if have.protection != now.protection || have.dest != now.dest {
+			w.moves = append(w.moves, move{id: d, since: key.first / 3_600_000, from: have, to: now})
+		}
+		now.row = have.row
+		now.out += have.out
+		now.in += have.in
 	}
-	l.running[key] = row
+	if l.running == nil || len(l.running) >= maxRunning {
+		l.running = make(map[runningFlow]soFar)
+	}
+	l.running[key] = now
 }

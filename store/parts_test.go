@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/netcurtain/netcurtain/atlas"
 	"github.com/netcurtain/netcurtain/devices"
 	"github.com/netcurtain/netcurtain/flow"
 	"github.com/netcurtain/netcurtain/flow/dissect"
@@ -75,6 +76,87 @@ func TestThePartsOfAFlowAreOneFlow(t *testing.T) {
 	for _, d := range days {
 		if d.Flows != 1 || d.BytesOut != 123 {
 			t.Errorf("of the day is kept: %+v", d)
+		}
+	}
+}
+
+// What a flow is may show late: by then its first bytes stand under another protection,
+// and, where DNS was slow, under its address. They move, in whichever batch and hour.
+func TestWhatIsUnderstoodLate(t *testing.T) {
+	t.Parallel()
+	late := func(h *house, d devices.ID, level devices.LogLevel) (first, second journal.Entry) {
+		first, second = part(h, d, level, 0, 100, 1000), part(h, d, level, 1, 20, 200)
+		first.Flow.Seen = dissect.Result{App: "unknown"}
+		first.Flow.Name, first.Flow.NameSource, first.Flow.Destination = "", flow.NameFromAddress, atlas.Destination{}
+		second.Flow.Seen = dissect.Result{App: "http", Protection: flow.Readable, Reason: "HTTP without TLS"}
+		return first, second
+	}
+	for _, c := range []struct {
+		name   string
+		record func(h *house, first, second journal.Entry)
+	}{
+		{"in one batch", func(h *house, first, second journal.Entry) { h.record(first, second) }},
+		{"in another", func(h *house, first, second journal.Entry) { h.record(first); h.record(second) }},
+		{"in another hour", func(h *house, first, second journal.Entry) {
+			h.record(first)
+			h.advance(time.Hour)
+			second.At, second.Flow.Last = h.now(), h.now()
+			h.record(second)
+		}},
+		{"after the day was saved", func(h *house, first, second journal.Entry) {
+			h.record(first)
+			must(t, h.Remember(t.Context()))
+			h.record(second)
+		}},
+	} {
+		for level, d := range map[devices.LogLevel]devices.ID{devices.LogNames: tv, devices.LogCounts: phone} {
+			t.Run(c.name+", "+level.String(), func(t *testing.T) {
+				t.Parallel()
+				h := open(t, t.TempDir())
+				h.record(talk(d, level, h.now(), "other.example.com", flow.Encrypted, 5, 50)) // stays where it is
+				first, second := late(h, d, level)
+				c.record(h, first, second)
+				more := part(h, d, level, 2, 3, 30)
+				more.Flow.Seen = second.Flow.Seen
+				h.record(more)
+
+				got := totals(t, h, d)
+				if got.BytesOut != 128 || got.Flows != 2 || got.ReadableFlows != 1 || got.ReadableBytes != 123 {
+					t.Errorf("the totals are %+v", got)
+				}
+				if level == devices.LogNames {
+					equal(t, "whom it reached", got.Organisations, []string{"Tracker Inc"})
+				}
+				dests, err := h.Destinations(t.Context(), d, start)
+				must(t, err)
+				var readable, bytes int64
+				for _, one := range dests {
+					readable += one.Readable
+					bytes += one.BytesOut
+					if one.CannotTell != 0 || one.Name == "203.0.113.7" || level == devices.LogNames && one.Name == "stream.example.com" && (one.BytesOut != 123 || one.BytesIn != 1230) {
+						t.Errorf("a destination is %+v", one)
+					}
+				}
+				if readable != 1 || bytes != 128 {
+					t.Errorf("the destinations are %+v", dests)
+				}
+				for _, r := range flowsOf(t, h, d) {
+					if r.BytesOut == 123 && (r.Name != "stream.example.com" || r.Protection != "readable") || r.BytesOut != 123 && r.BytesOut != 5 {
+						t.Errorf("a row is %+v", r)
+					}
+				}
+				must(t, h.Remember(t.Context()))
+				days, err := h.Days(t.Context(), d, start)
+				must(t, err)
+				var out, flows int64
+				for _, day := range days {
+					out += day.BytesOut
+					flows += day.Flows
+				}
+				if out != 128 || flows != 2 {
+					t.Errorf("the days are %+v", days)
+				}
+			})
 		}
 	}
 }

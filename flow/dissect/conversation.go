@@ -28,7 +28,6 @@ type Conversation struct {
 	dtls    *dtlsTalk // only while a handshake is being read
 	rtp     [2]rtpTrace
 	short   [2]quicTrace // while nothing is known, on QUIC's port
-	vpn     [2]byte      // how the last datagram began that may have been OpenVPN's
 	counted [2]numbered  // the last datagram that may have been a sealed one with a number
 	oddQUIC bool         // one of them was none of QUIC's
 	media   []Media      // announced so far
@@ -60,7 +59,7 @@ func (c *Conversation) Reset(p flow.Proto, dst uint16) {
 	c.proto, c.ports, c.local, c.state, c.rec = p, [2]uint16{0, dst}, false, no, nil
 	c.best, c.tls, c.quic, c.sizes, c.try = Result{}, tlsTalk{}, nil, [2]int{}, Result{}
 	c.dtls, c.rtp, c.media, c.turned = nil, [2]rtpTrace{}, nil, false
-	c.short, c.vpn, c.counted, c.oddQUIC = [2]quicTrace{}, [2]byte{}, [2]numbered{}, false
+	c.short, c.counted, c.oddQUIC = [2]quicTrace{}, [2]numbered{}, false
 	c.dir[0].reset()
 	c.dir[1].reset()
 }

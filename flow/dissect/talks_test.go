@@ -177,6 +177,10 @@ func TestOddTalks(t *testing.T) {
 		{"smb, compressed", flow.TCP, 445, []string{"> \x00\x00\x00\x40\xfcSMB" + noise(60)}, Result{App: "smb", Protection: flow.Readable}},
 		{"tuya, a call of old", flow.UDP, 6666, []string{"> \x00\x00\x55\xaa\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x9c\x00\x00\x00\x00" + `{"ip":"192.168.1.9","gwId":"0123456789","active":2}`}, Result{App: "tuya", Protection: flow.Readable}},
 		{"no draft of quic has such a number", flow.UDP, 443, []string{"> \xc0\xff\x00\x00\xf8\x04" + noise(1200)}, Result{App: "unknown"}},
+		{"openvpn over tcp under way", flow.TCP, 1194, []string{"> \x00\xc9\x48\x00\x00\x01" + noise(197), "> \x00\x5e\x48\x00\x00\x01" + noise(90)}, Result{App: "openvpn", Protection: flow.Encrypted}},
+		{"one frame of openvpn over tcp, perhaps", flow.TCP, 1194, []string{"> \x00\x40\x20" + noise(40), "> " + noise(23)}, Result{App: "openvpn"}},
+		{"openvpn, its control channel", flow.UDP, 1194, []string{"> \x20session\xf1" + noise(60), "> \x20session\xf1" + noise(40)}, Result{App: "openvpn", Protection: flow.Encrypted}},
+		{"spotify on the port of openvpn", flow.UDP, 1194, []string{"> SpotUdp0" + noise(16) + "\x00\x01\x00\x04\x48\x95\xc2\x03", "> SpotUdp0" + noise(16) + "\x00\x01\x00\x04\x48\x95\xc2\x03"}, Result{App: "spotify", Protection: flow.Readable}},
 		{"rtmp, only the server", flow.TCP, 1935, []string{"< \x03\x00\x00\x00\x01\x00\x00\x00\x00" + noise(128)}, Result{App: "rtmp", Protection: flow.Readable}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

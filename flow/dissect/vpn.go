@@ -102,14 +102,37 @@ func readOpenVPN(v *view, r *Result) state {
 	return final
 }
 
-// openVPNGoesOn knows on its port what is no opening: packets that begin alike, or an
-// opening sent again whose number says that it is not the first.
+// openVPNGoesOn knows on its port what is no opening: two packets of one side that begin
+// alike, of the control channel with the same session.
 func openVPNGoesOn(v *view, r *Result, b []byte) state {
-	if op := b[0] >> 3; !v.port(1194) || op < 4 || op > 10 || !sealedBytes(b[1:min(len(b), 1+16)]) {
+	const data1, data2, session = 6, 9, 8
+	op := b[0] >> 3
+	if !v.port(1194) || op < 4 || op > 10 || (op == 7 || op == 8 || op == 10) && b[0]&7 != 0 { // a reset is of key 0
 		return no
 	}
-	before := v.c.vpn[v.dir]
-	if v.c.vpn[v.dir] = b[0]; before != b[0] && v.c.proto == flow.UDP {
+	of := numbered{of: uint32(b[0])}
+	if op == data1 || op == data2 {
+		if !sealedBytes(b[1:]) {
+			return no
+		}
+		of.number = binary.BigEndian.Uint32(b[len(b)-4:]) // in which no two are alike
+	} else {
+		if distinct(b[1:1+session]) < 5 || looksReadable(b[1:1+session]) {
+			return no
+		}
+		of = numbered{binary.BigEndian.Uint32(b[1:]), uint32(b[0])}
+	}
+	last := v.c.counted[v.dir]
+	if v.c.proto == flow.TCP { // where one stands behind the other
+		last = numbered{}
+		if rest := v.up[2+len(b):]; len(rest) >= 7 && int(binary.BigEndian.Uint16(rest)) >= 14 {
+			last = numbered{uint32(rest[2]), 0}
+			if op != data1 && op != data2 {
+				last = numbered{binary.BigEndian.Uint32(rest[3:]), 0}
+			}
+		}
+	}
+	if v.c.counted[v.dir] = of; last.of != of.of || (op == data1 || op == data2) && last.number == of.number {
 		r.cannotTell("by its port it is OpenVPN; one packet alone does not show it") // for such a byte comes by chance
 		return yes
 	}
