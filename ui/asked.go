@@ -33,6 +33,9 @@ func (s *Server) filter(r *http.Request) (f journal.Filter, err error) {
 		if f.Until, err = s.moment("until", text); err != nil {
 			return f, err
 		}
+		if f.Until.Before(f.Since) {
+			return f, badRequest("until %.40q lies before since %.40q", text, q.Get("since"))
+		}
 	}
 	if f.Before, err = number(q.Get("before"), "before"); err != nil {
 		return f, err
@@ -94,7 +97,7 @@ func (s *Server) moment(what, text string) (time.Time, error) {
 	}
 	t, err := time.Parse(time.RFC3339, text)
 	if err != nil {
-		return time.Time{}, &failure{http.StatusBadRequest, fmt.Sprintf("%s %.40q: today, a span such as 24h or 7d, or a time such as 2026-11-22T08:00:00Z is needed", what, text)}
+		return time.Time{}, &failure{http.StatusBadRequest, fmt.Sprintf("%s %.40q: today, a span such as 24h or 7d (366d at most), or a time such as 2026-11-22T08:00:00Z is needed", what, text)}
 	}
 	return t, nil
 }

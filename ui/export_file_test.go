@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/netip"
 	"reflect"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -37,12 +38,67 @@ func TestExportsSayWhatIsWrong(t *testing.T) {
 		"/api/v1/flows?format=csv&until=never":  `until \"never\"`,
 		"/api/v1/flows?format=csv&limit=-1":     `limit \"-1\"`,
 		"/api/v1/lookups?format=csv&device=nix": `device \"nix\" is not known`,
+		"/api/v1/flows?since=1h&until=2h":       `until \"2h\" lies before since \"1h\"`,
+		"/api/v1/flows?since=3000d":             `366d at most`,
 	} {
 		w := ask(s.Control(), "GET", path, "", "", "Host", "netcurtain")
 		if w.Code/100 != 4 || !strings.Contains(w.Body.String(), want) {
 			t.Errorf("%s: %d %s", path, w.Code, w.Body)
 		}
 	}
+}
+
+// Who reads Zeek's logs goes by their types: each value has to be one of its column's.
+func TestZeekLogsKeepTheirTypes(t *testing.T) {
+	s := newServer(t, family())
+	is := map[string]func(string) bool{
+		"time":     func(v string) bool { sec, _, ok := strings.Cut(v, "."); return ok && len(sec) >= 9 && isNumber(v) },
+		"interval": isNumber,
+		"count":    func(v string) bool { _, err := strconv.ParseUint(v, 10, 64); return err == nil },
+		"port":     func(v string) bool { _, err := strconv.ParseUint(v, 10, 16); return err == nil },
+		"addr":     func(v string) bool { _, err := netip.ParseAddr(v); return err == nil },
+		"bool":     func(v string) bool { return v == "T" || v == "F" },
+		"enum":     func(v string) bool { return v == "tcp" || v == "udp" || v == "icmp" || v == "unknown_transport" },
+		"string":   func(v string) bool { return !strings.ContainsAny(v, "\t\r\n") },
+	}
+	for _, path := range []string{"/api/v1/flows?format=zeek", "/api/v1/lookups?format=zeek"} {
+		lines := strings.Split(strings.TrimSuffix(ask(s.Control(), "GET", path, "", "", "Host", "netcurtain").Body.String(), "\n"), "\n")
+		var fields, types []string
+		rows := 0
+		for _, line := range lines {
+			cells := strings.Split(line, "\t")
+			switch {
+			case cells[0] == "#fields":
+				fields = cells[1:]
+			case cells[0] == "#types":
+				types = cells[1:]
+			case strings.HasPrefix(line, "#"):
+			case len(cells) != len(types) || len(types) != len(fields):
+				t.Fatalf("%s: %d values of %d types and %d fields", path, len(cells), len(types), len(fields))
+			default:
+				rows++
+				for i, v := range cells {
+					kind := types[i]
+					if of, ok := strings.CutPrefix(kind, "set["); ok {
+						kind = strings.TrimSuffix(of, "]")
+					} else if of, ok := strings.CutPrefix(kind, "vector["); ok {
+						kind = strings.TrimSuffix(of, "]")
+					}
+					if test := is[kind]; test == nil || v != "-" && v != "(empty)" && !test(v) || v == "" {
+						t.Errorf("%s: %s is %q, and no %s", path, fields[i], v, types[i])
+					}
+				}
+			}
+		}
+		if rows == 0 || !strings.HasPrefix(lines[len(lines)-1], "#close\t") {
+			t.Errorf("%s: %d rows, and at the end %q", path, rows, lines[len(lines)-1])
+		}
+	}
+}
+
+func isNumber(v string) bool {
+	_, err := strconv.ParseFloat(v, 64)
+	return err == nil
 }
 
 // All rows come, each once, however many pages that takes.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -127,7 +128,7 @@ func (c flowsCmd) Run(ctx context.Context, io std) error {
 				how, why = "blocked", strings.TrimSpace(x.Rule+" "+x.List)
 			}
 			why = strings.Join(append([]string{why}, notes(x)...), "; ")
-			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", when(x.Last), clean(names[x.Device]), clean(to), clean(x.Organisation),
+			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", when(x.Last), clean(cmp.Or(names[x.Device], x.Device)), clean(to), clean(x.Organisation),
 				how, human(x.BytesOut), human(x.BytesIn), clean(why))
 		}
 	})
@@ -192,7 +193,7 @@ func (c lookupsCmd) Run(ctx context.Context, io std) error {
 			case x.Verdict == "block":
 				decision = "blocked"
 			}
-			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%d\t%s\t%s\n", when(x.At), clean(names[x.Device]), clean(x.Name), x.Type, x.Rcode,
+			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%d\t%s\t%s\n", when(x.At), clean(cmp.Or(names[x.Device], x.Device)), clean(x.Name), x.Type, x.Rcode,
 				x.Count, decision, clean(strings.TrimSpace(x.Rule+" "+x.List)))
 		}
 	})
@@ -217,7 +218,7 @@ func (c eventsCmd) Run(ctx context.Context, io std) error {
 	return c.list(ctx, io.out, "/api/v1/events", c.Format, url.Values{}, &e, func(names map[string]string, t *tabwriter.Writer) {
 		fmt.Fprintln(t, "WHEN\tDEVICE\tWHAT\tTEXT")
 		for _, x := range e.Events {
-			fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", x.At.Local().Format("2006-01-02 15:04"), clean(names[x.Device]), x.Kind, clean(x.Text))
+			fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", x.At.Local().Format("2006-01-02 15:04"), clean(cmp.Or(names[x.Device], x.Device)), x.Kind, clean(x.Text))
 		}
 	})
 }

@@ -357,6 +357,7 @@ func TestPortsAreNoForm(t *testing.T) {
 // What looks random and has a number is known by the numbers that rise.
 func TestNumberedPackets(t *testing.T) {
 	esp := func(spi, n byte) string { return "> \x12\x34\x56" + string([]byte{spi, 0, 0, 0, n}) + noise(160) }
+	const exchange = "initspi!respspi!\x21\x20\x22\x08\x00\x00\x00\x00\x00\x00\x00\x1c"
 	matter := func(session, n byte) string {
 		return "> \x00" + string([]byte{session, 2, 0, n, 0, 0, 9}) + noise(64)
 	}
@@ -365,13 +366,15 @@ func TestNumberedPackets(t *testing.T) {
 		lines []string
 		want  string
 	}{
-		"esp":                   {4500, []string{esp(1, 7), esp(1, 8)}, "ipsec encrypted"},
-		"esp, some lost":        {4500, []string{esp(1, 7), esp(1, 90)}, "ipsec encrypted"},
-		"esp, the same again":   {4500, []string{esp(1, 7), esp(1, 7)}, "ipsec cannot-tell"},
-		"esp, of somebody else": {4500, []string{esp(1, 7), esp(2, 8)}, "ipsec cannot-tell"},
-		"matter":                {5540, []string{matter(1, 7), matter(1, 8)}, "matter encrypted"},
-		"matter, two sessions":  {5540, []string{matter(1, 7), matter(2, 8)}, "matter cannot-tell"},
-		"gzip":                  {4500, []string{"> \x1f\x8b\x08\x00\x00\x00\x00\x00" + noise(160), "> \x1f\x8b\x08\x00\x00\x00\x00\x00" + noise(160)}, "unknown readable"},
+		"esp":                    {4500, []string{esp(1, 7), esp(1, 8)}, "ipsec encrypted"},
+		"esp, some lost":         {4500, []string{esp(1, 7), esp(1, 90)}, "ipsec encrypted"},
+		"esp, the same again":    {4500, []string{esp(1, 7), esp(1, 7)}, "ipsec cannot-tell"},
+		"esp, of somebody else":  {4500, []string{esp(1, 7), esp(2, 8)}, "ipsec cannot-tell"},
+		"matter":                 {5540, []string{matter(1, 7), matter(1, 8)}, "matter encrypted"},
+		"matter, two sessions":   {5540, []string{matter(1, 7), matter(2, 8)}, "matter cannot-tell"},
+		"keys, then esp":         {4500, []string{"> \x00\x00\x00\x00" + exchange, esp(1, 1)}, "ipsec encrypted"},
+		"keys, then only signed": {4500, []string{"> \x00\x00\x00\x00" + exchange, "> \x12\x34\x56\x01\x00\x00\x00\x01\x30\x39\x00\x35\x00\x0c\x00\x00\x00\x01\x02\x03\x01\x02\x02\x11" + noise(12)}, "ipsec readable"},
+		"gzip":                   {4500, []string{"> \x1f\x8b\x08\x00\x00\x00\x00\x00" + noise(160), "> \x1f\x8b\x08\x00\x00\x00\x00\x00" + noise(160)}, "unknown readable"},
 	} {
 		r := talk(flow.UDP, tc.port, tc.lines...)
 		if got := fmt.Sprint(r.App, " ", r.Protection); got != tc.want {

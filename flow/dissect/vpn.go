@@ -163,7 +163,7 @@ func readIPsec(v *view, r *Result) state {
 		return no
 	}
 	r.encrypted("IPsec key exchange seen")
-	return final
+	return finalIf(!v.port(4500)) // what follows there may be signed only
 }
 
 // espInUDP judges ESP by its index and numbers, which rise from packet to packet, and
@@ -174,6 +174,7 @@ func espInUDP(v *view, r *Result, b []byte) state {
 	switch {
 	case espInClear(b):
 		r.readable(whyNullESP)
+		return final
 	case !sealedBytes(b[8:]):
 		return no
 	case goesOn, v.c.best.App == "ipsec" && v.c.best.Protection == flow.Encrypted:
