@@ -1,6 +1,9 @@
 package store_test
 
 import (
+	"database/sql"
+	"fmt"
+	"math/rand/v2"
 	"testing"
 	"time"
 
@@ -249,5 +252,125 @@ func TestAFurtherPartAfterTheRowIsGone(t *testing.T) {
 				t.Errorf("%d bytes in the totals, %d wanted", n, c.bytes)
 			}
 		})
+	}
+}
+
+// However late flows are understood, in whichever batches and hours, all that the ledger
+// says adds up to the same: rows, sums of hours, of spans and of days, and the totals.
+func TestAllSumsAgree(t *testing.T) {
+	t.Parallel()
+	h := open(t, t.TempDir())
+	rng := rand.New(rand.NewPCG(4, 2))
+	seen := []dissect.Result{{App: "unknown"}, {App: "tls", Protection: flow.Encrypted}, {App: "http", Protection: flow.Readable}, {App: "ntp", Protection: flow.Readable, Harmless: true}}
+	type sums struct{ Out, In, Flows, ReadableFlows, ReadableBytes int64 }
+	type running struct {
+		e       journal.Entry
+		part    int
+		out, in uint64
+	}
+	want := map[devices.ID]sums{}
+	batch := []journal.Entry{}
+	for range 40 {
+		flows := make([]running, 12)
+		for i := range flows {
+			d, level := tv, devices.LogNames
+			if i%3 == 0 {
+				d, level = phone, devices.LogCounts
+			}
+			e := talk(d, level, h.now(), fmt.Sprintf("a%d.example.com", rng.IntN(5)), flow.CannotTell, 0, 0)
+			e.Flow.Tuple.SrcPort, e.Flow.First = uint16(rng.IntN(60000)), h.now()
+			flows[i] = running{e: e}
+		}
+		for step := range 4 {
+			for i := range flows {
+				f := &flows[i]
+				if step > 0 && rng.IntN(3) == 0 {
+					continue
+				}
+				part := *f.e.Flow
+				out, in := uint64(rng.IntN(5000)), uint64(rng.IntN(9000))
+				part.Part, part.Seen = f.part, seen[rng.IntN(len(seen))]
+				part.Counters = flow.Counters{Orig: flow.Count{Packets: 1, Bytes: out}, Reply: flow.Count{Packets: 1, Bytes: in}}
+				if step < 2 && rng.IntN(2) == 0 { // DNS did not answer yet
+					part.Name, part.NameSource, part.Destination = "", flow.NameFromAddress, atlas.Destination{}
+				}
+				batch = append(batch, journal.Entry{At: h.now(), Device: f.e.Device, Log: f.e.Log, Flow: &part})
+				f.e.Flow.Seen = part.Seen
+				f.part++
+				f.out, f.in = f.out+out, f.in+in
+			}
+			if rng.IntN(2) == 0 {
+				h.record(batch...)
+				batch = batch[:0]
+			}
+			if rng.IntN(8) == 0 {
+				must(t, h.Remember(t.Context()))
+			}
+			h.advance(time.Duration(rng.IntN(40)) * time.Minute)
+		}
+		for _, f := range flows {
+			w := want[f.e.Device]
+			w.Out, w.In, w.Flows = w.Out+int64(f.out), w.In+int64(f.in), w.Flows+1
+			if s := f.e.Flow.Seen; s.Protection == flow.Readable && !s.Harmless {
+				w.ReadableFlows, w.ReadableBytes = w.ReadableFlows+1, w.ReadableBytes+int64(f.out)
+			}
+			want[f.e.Device] = w
+		}
+	}
+	h.record(batch...)
+
+	db, err := sql.Open("sqlite3", "file:"+h.cfg.LedgerPath)
+	must(t, err)
+	defer db.Close()
+	for d, w := range want {
+		all := totals(t, h, d)
+		equal(t, "totals", sums{all.BytesOut, all.BytesIn, all.Flows, all.ReadableFlows, all.ReadableBytes}, w)
+
+		var got sums
+		dests, err := h.Destinations(t.Context(), d, start)
+		must(t, err)
+		for _, one := range dests {
+			got.Out, got.In, got.Flows, got.ReadableFlows = got.Out+one.BytesOut, got.In+one.BytesIn, got.Flows+one.Flows, got.ReadableFlows+one.Readable
+		}
+		equal(t, "destinations", got, sums{w.Out, w.In, w.Flows, w.ReadableFlows, 0})
+
+		got = sums{}
+		days, err := h.Days(t.Context(), d, start)
+		must(t, err)
+		for _, one := range days {
+			got.Out, got.In, got.Flows = got.Out+one.BytesOut, got.In+one.BytesIn, got.Flows+one.Flows
+			if one.Protection == "readable" {
+				got.ReadableFlows, got.ReadableBytes = got.ReadableFlows+one.Flows, got.ReadableBytes+one.BytesOut
+			}
+		}
+		equal(t, "days", got, w)
+
+		top, err := h.Top(t.Context(), start, journal.TopByDevice, 0)
+		must(t, err)
+		got = sums{}
+		for _, one := range top {
+			if one.Device == d {
+				got = sums{one.BytesOut, one.BytesIn, one.Flows, one.Readable, 0}
+			}
+		}
+		equal(t, "top", got, sums{w.Out, w.In, w.Flows, w.ReadableFlows, 0})
+
+		for view, query := range map[string]string{
+			"v_device": `SELECT sum(bytes_out), sum(bytes_in), sum(flows), sum(iif(protection = 'readable', flows, 0)), sum(iif(protection = 'readable', bytes_out, 0)) FROM v_device WHERE device = ?`,
+			"v_flow":   `SELECT sum(bytes_out), sum(bytes_in), count(*), sum(protection = 'readable' AND NOT harmless), sum(iif(protection = 'readable' AND NOT harmless, bytes_out, 0)) FROM v_flow WHERE device = ?`,
+		} {
+			if view == "v_flow" && d == phone {
+				continue // of which no rows are kept
+			}
+			got = sums{}
+			must(t, db.QueryRow(query, string(d)).Scan(&got.Out, &got.In, &got.Flows, &got.ReadableFlows, &got.ReadableBytes))
+			equal(t, view, got, w)
+		}
+	}
+	var negative int
+	must(t, db.QueryRow("SELECT count(*) FROM hour WHERE bytes_out < 0 OR bytes_in < 0 OR flows < 0").Scan(&negative))
+	must(t, db.QueryRow("SELECT ? + count(*) FROM partner WHERE bytes_out < 0", negative).Scan(&negative))
+	if negative > 0 {
+		t.Errorf("%d sums are below zero", negative)
 	}
 }

@@ -19,9 +19,8 @@ type move struct {
 
 // portion is the part of a move that lies in one hour.
 type portion struct {
-	hour, out, in, flows       int64
-	look, ruling, first, last  int64
-	haveOut, haveIn, haveFlows int64
+	hour, out, in, flows      int64
+	look, ruling, first, last int64
 }
 
 // restate moves what the batch found to stand in the wrong place, when its sums are written.
@@ -59,39 +58,33 @@ func (w *page) restate() error {
 	return nil
 }
 
-// portions finds the move's bytes, newest hours first, and never more than there is;
-// the flow itself was counted when it began.
+// portions finds the move's bytes: oldest hours first, and never more than there is. Which
+// of a row's bytes were this flow's nobody knows any more; but whose flow began later can
+// only have its own in later hours, and finds them there.
 func (w *page) portions(m *move) ([]portion, error) {
-	rows, err := w.tx.QueryContext(w.ctx, `SELECT hour, bytes_out, bytes_in, flows, seen, verdict, first_ms, last_ms FROM hour
-		WHERE device = ? AND hour >= ? AND destination = ? AND protection = ? ORDER BY hour DESC`, m.from.device, m.since, m.from.dest, m.from.protection)
+	rows, err := w.tx.QueryContext(w.ctx, `SELECT hour, bytes_out, bytes_in, min(flows, 1), seen, verdict, first_ms, last_ms FROM hour
+		WHERE device = ? AND hour >= ? AND destination = ? AND protection = ? ORDER BY hour`, m.from.device, m.since, m.from.dest, m.from.protection)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
 	var found []portion
-	out, in, counted := m.from.out, m.from.in, -1
-	for rows.Next() {
+	left := portion{out: m.from.out, in: m.from.in, flows: 1}
+	for rows.Next() && left != (portion{}) {
 		var p portion
-		if err := rows.Scan(&p.hour, &p.haveOut, &p.haveIn, &p.haveFlows, &p.look, &p.ruling, &p.first, &p.last); err != nil {
+		if err := rows.Scan(&p.hour, &p.out, &p.in, &p.flows, &p.look, &p.ruling, &p.first, &p.last); err != nil {
 			return nil, err
 		}
-		p.out, p.in = min(out, p.haveOut), min(in, p.haveIn)
-		out, in = out-p.out, in-p.in
-		if p.haveFlows > 0 {
-			counted = len(found)
+		p.out, p.in, p.flows = min(p.out, left.out), min(p.in, left.in), min(p.flows, left.flows)
+		left.out, left.in, left.flows = left.out-p.out, left.in-p.in, left.flows-p.flows
+		if p.out > 0 || p.in > 0 || p.flows > 0 {
+			found = append(found, p)
 		}
-		found = append(found, p)
-	}
-	if counted >= 0 {
-		found[counted].flows = 1
 	}
 	return found, rows.Err()
 }
 
 func (w *page) moveHour(m *move, p portion) error {
-	if p.out == 0 && p.in == 0 && p.flows == 0 {
-		return nil
-	}
 	from, to := &m.from, &m.to
 	if err := w.exec(`UPDATE hour SET bytes_out = bytes_out - ?, bytes_in = bytes_in - ?, flows = flows - ?
 		WHERE device = ? AND hour = ? AND destination = ? AND protection = ?`, p.out, p.in, p.flows, from.device, p.hour, from.dest, from.protection); err != nil {
