@@ -180,6 +180,7 @@ func TestDecode(t *testing.T) {
 		{"GTP, an echo", linkRaw, within4(2152, cat(0x32, 1, uint16(4), uint32(0), uint32(0))), decoded, ""},
 		{"LISP", linkRaw, within4(4341, cat(uint64ish, udp4)), decoded, want4},
 		{"Teredo with origin", linkRaw, within4(3544, cat(uint64ish, udp6)), decoded, want6},
+		{"AYIYA", linkRaw, within4(5072, cat(0x44, 0x52, 0x11, 0x29, make([]byte, 4+16+20), udp6)), decoded, want6},
 		{"Teredo with authentication and origin", linkRaw, within4(3544, cat(0, 1, 0, 0, uint64ish, 0, uint64ish, udp6)), decoded, want6},
 		{"L2TP with a length", linkRaw, within4(1701, cat(uint16(0x4002), uint16(8+3+len(udp4)), uint32(0x00070007), 0xff, 3, 0x21, udp4)), decoded, want4},
 		{"L2TP, control", linkRaw, within4(1701, cat(uint16(0xc802), uint16(12), uint64ish)), decoded, ""},
@@ -594,7 +595,7 @@ func FuzzDecode(f *testing.F) {
 	for _, link := range []linkType{linkWiFi, linkRadiotap, linkPrism, linkAVS, linkPPI} {
 		f.Add(uint16(link), cat(0, 0, []byte{8, 0, 0, 0, 0, 0}, wifiUp, snap, query))
 	}
-	for _, port := range []uint16{portL2TP, portGTP, portTeredo, portLISP, portVXLAN, portCAPWAP, portGeneve, portTZSP} {
+	for _, port := range []uint16{portL2TP, portGTP, portTeredo, portLISP, portVXLAN, portCAPWAP, portGeneve, portTZSP, portAYIYA} {
 		f.Add(uint16(linkRaw), within4(port, cat(0x34, 0xff, uint64ish, macs, uint16(0x0800), ip6(a6, b6, 17, query))))
 	}
 	f.Add(uint16(linkRaw), ip4(a4, b4, 47, 1, 0, cat(uint16(0xb000), uint16(0x88be), make([]byte, 20), macs, uint16(0x0800), query)))

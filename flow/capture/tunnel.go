@@ -13,6 +13,7 @@ const (
 	portTeredo = 3544 // RFC 4380
 	portLISP   = 4341 // RFC 9300
 	portVXLAN  = 4789 // RFC 7348
+	portAYIYA  = 5072 // draft-massar-v6ops-ayiya
 	portCAPWAP = 5247 // RFC 5415, the data channel
 	portGeneve = 6081 // RFC 8926
 	portVXLAN0 = 8472 // before it had its number
@@ -63,6 +64,8 @@ func (d *decoder) opened(b []byte, wire, depth int, p *flow.Packet) outcome {
 		n, link = 8, linkRaw
 	case port == portTeredo, p.Tuple.SrcPort == portTeredo:
 		n, link = teredo(b), linkIPv6
+	case port == portAYIYA, p.Tuple.SrcPort == portAYIYA:
+		n, link = ayiya(b), linkIPv6
 	case port == portL2TP:
 		n, link = l2tp(b), linkPPP
 	default:
@@ -158,6 +161,19 @@ func teredo(b []byte) int {
 		n += 8
 	}
 	if len(b) < n+40 || b[n]>>4 != 6 || int(binary.BigEndian.Uint16(b[n+4:])) != len(b)-n-40 {
+		return -1
+	}
+	return n
+}
+
+// ayiya skips who sends and how it is signed; what it forwards must be one IPv6 packet.
+func ayiya(b []byte) int {
+	const forward = 1
+	if len(b) < 8 || b[2]&0x0f != forward || b[3] != ipv6InIP || b[0]>>4 > 5 {
+		return -1
+	}
+	n := 8 + 1<<(b[0]>>4) + int(b[1]>>4)*4
+	if len(b) < n+40 || b[n]>>4 != 6 {
 		return -1
 	}
 	return n

@@ -136,6 +136,7 @@ var udpRecognisers = [...]recogniser{
 	{app: "plain", read: readPlain},
 	{app: "mpegts", read: readMPEG},
 	{app: "matter", read: readMatter},
+	{app: "rdp", read: readRDPDatagram},
 	{app: "weave", read: readWeave},
 }
 

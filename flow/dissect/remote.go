@@ -107,6 +107,18 @@ func readRDP(v *view, r *Result) state {
 	return yes
 }
 
+// readRDPDatagram knows RDP's own transport over UDP by the packet that opens it: nothing
+// heard yet, and padding up to the size that the way has to carry (MS-RDPEUDP §3.1.5.1.1).
+func readRDPDatagram(v *view, r *Result) state {
+	const syn, smallest = 0x0001, 1132
+	b := v.up
+	if len(b) < 16 || !v.port(3389) || string(b[:4]) != "\xff\xff\xff\xff" || binary.BigEndian.Uint16(b[6:])&syn == 0 || v.size() < smallest {
+		return no
+	}
+	r.cannotTell("RDP over UDP; that it is sealed by TLS or DTLS shows only behind its own headers")
+	return yes
+}
+
 // refusesTLS reports whether the connection is confirmed without TLS: the answer
 // names protocol 0, or none at all (MS-RDPBCGR §2.2.1.2).
 func refusesTLS(b []byte) bool {

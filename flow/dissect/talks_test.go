@@ -181,6 +181,11 @@ func TestOddTalks(t *testing.T) {
 		{"one frame of openvpn over tcp, perhaps", flow.TCP, 1194, []string{"> \x00\x40\x20" + noise(40), "> " + noise(23)}, Result{App: "openvpn"}},
 		{"openvpn, its control channel", flow.UDP, 1194, []string{"> \x20session\xf1" + noise(60), "> \x20session\xf1" + noise(40)}, Result{App: "openvpn", Protection: flow.Encrypted}},
 		{"spotify on the port of openvpn", flow.UDP, 1194, []string{"> SpotUdp0" + noise(16) + "\x00\x01\x00\x04\x48\x95\xc2\x03", "> SpotUdp0" + noise(16) + "\x00\x01\x00\x04\x48\x95\xc2\x03"}, Result{App: "spotify", Protection: flow.Readable}},
+		{"rdp over udp", flow.UDP, 3389, []string{"> \xff\xff\xff\xff\x00\x40\x10\x01" + noise(8) + strings.Repeat("\x00", 1216)}, Result{App: "rdp"}},
+		{"like a hello, but far too long", flow.TCP, 4433, []string{"> \x16\x03\x01\x00\x50\x01\x7f\x00\x00\x03\x03" + noise(40)}, Result{App: "unknown"}},
+		{"like a hello, but of no version", flow.TCP, 4433, []string{"> \x16\x03\x01\x00\x50\x01\x00\x00\x4c\x00\x07" + noise(40)}, Result{App: "unknown"}},
+		{"text in records", flow.TCP, 4433, []string{"> \x16\x03\x01\x00\x20" + strings.Repeat("word", 8)}, Result{App: "unknown"}},
+		{"a change of keys that is none", flow.TCP, 4433, []string{"> \x14\x03\x01\x00\x02\x01\x02"}, Result{App: "unknown"}},
 		{"rtmp, only the server", flow.TCP, 1935, []string{"< \x03\x00\x00\x00\x01\x00\x00\x00\x00" + noise(128)}, Result{App: "rtmp", Protection: flow.Readable}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -45,6 +45,9 @@ func handshakeStart(b []byte, kind byte) bool {
 		return false
 	}
 	n := binary.BigEndian.Uint16(b[3:])
+	if n >= 5 && len(b) >= 10 && (b[6] != 0 || b[9] < 3 || b[9] > 0x7f) { // no hello has 64 KiB, nor such a version
+		return false
+	}
 	return n > 0 && n <= maxRecord && (b[1] == 3 || len(b) >= 10 && n >= 5 && b[9] == 3) // the hello's own version
 }
 
@@ -161,7 +164,7 @@ func tlsRecords(b []byte, missing int) bool {
 			return b[5] == 1 || b[5] == 2 // in clear: warning or fatal
 		}
 		body := b[5:min(5+n, len(b))]
-		if kind == recAppData && len(body) >= 16 && looksReadable(body) {
+		if kind == recChangeCipher && (n != 1 || len(body) > 0 && body[0] != 1) || len(body) >= 16 && looksReadable(body) {
 			return false
 		}
 		records++

@@ -1,6 +1,7 @@
 package dissect
 
 import (
+	"bytes"
 	"encoding/binary"
 
 	"github.com/netcurtain/netcurtain/flow"
@@ -117,7 +118,7 @@ func openVPNGoesOn(v *view, r *Result, b []byte) state {
 		}
 		of.number = binary.BigEndian.Uint32(b[len(b)-4:]) // in which no two are alike
 	} else {
-		if distinct(b[1:1+session]) < 5 || looksReadable(b[1:1+session]) {
+		if id := b[1 : 1+session]; distinct(id) < 6 || looksReadable(id) || bytes.Count(id, []byte{0}) > 1 {
 			return no
 		}
 		of = numbered{binary.BigEndian.Uint32(b[1:]), uint32(b[0])}
@@ -159,7 +160,7 @@ func readIPsec(v *view, r *Result) state {
 	if len(b) < 28 || b[17]>>4 != 1 && b[17]>>4 != 2 || binary.BigEndian.Uint64(b) == 0 {
 		return no
 	}
-	if n := int64(binary.BigEndian.Uint32(b[24:])); n != int64(len(b)+v.missing) || b[19]&0xc0 != 0 || b[18] > 44 && b[18] < 240 { // length, flags, kind of exchange
+	if n, size := int64(binary.BigEndian.Uint32(b[24:])), int64(len(b)+v.missing); n != size && (n < size || n > 1<<16 || size < 1200) || b[19]&0xc0 != 0 || b[18] > 44 && b[18] < 240 { // length, unless this is the first fragment; flags, kind of exchange
 		return no
 	}
 	r.encrypted("IPsec key exchange seen")
