@@ -59,10 +59,15 @@ func start(t *testing.T, c Config) *house {
 
 func (h *house) next() *blocklist.Index {
 	h.t.Helper()
+	return h.nextWithin(time.Minute)
+}
+
+func (h *house) nextWithin(patience time.Duration) *blocklist.Index {
+	h.t.Helper()
 	select {
 	case x := <-h.indexes:
 		return x
-	case <-time.After(20 * time.Second):
+	case <-time.After(patience):
 		h.t.Fatalf("no index came; status %+v", h.Status())
 		return nil
 	}
