@@ -107,12 +107,13 @@ func readLines(list string, src io.Reader, limits Limits, emit func(line int, te
 	}
 
 	var emitErr error
-	var text string
+	var text string // with its number, where what is being read began: a record may go on for lines
+	var number int
 	parser := lineParser{emit: func(p parsed) (reason string) {
 		if emitErr != nil {
 			return ""
 		}
-		if reason, emitErr = emit(rep.Lines, text, p); reason != "" {
+		if reason, emitErr = emit(number, text, p); reason != "" {
 			return reason
 		}
 		rep.Rules++
@@ -128,17 +129,20 @@ func readLines(list string, src io.Reader, limits Limits, emit func(line int, te
 			return rep, fmt.Errorf("reading list %q after line %d: %w", list, rep.Lines, err)
 		}
 		rep.Lines++
-		text = string(line)
+		said := string(line)
+		if parser.zone.open == nil {
+			number, text = rep.Lines, said
+		}
 		switch {
 		case long:
-			rep.reject(rep.Lines, text, fmt.Sprintf("longer than %d octets", maxLine))
+			rep.reject(rep.Lines, said, fmt.Sprintf("longer than %d octets", maxLine))
 		case bytes.IndexByte(line, 0) >= 0:
 			return rep, fmt.Errorf("list %q: line %d holds a zero octet: %w", list, rep.Lines, ErrBinary)
 		case !utf8.Valid(line):
-			rep.reject(rep.Lines, text, "not UTF-8")
+			rep.reject(rep.Lines, said, "not UTF-8")
 		default:
-			if reason := parser.line(text); reason != "" {
-				rep.reject(rep.Lines, text, reason)
+			if reason := parser.line(said); reason != "" {
+				rep.reject(number, text, reason)
 			}
 		}
 		if emitErr != nil {
@@ -149,7 +153,7 @@ func readLines(list string, src io.Reader, limits Limits, emit func(line int, te
 		}
 	}
 	if parser.zone.open != nil {
-		rep.reject(rep.Lines, text, unclosed)
+		rep.reject(number, text, unclosed)
 	}
 	rep.Bytes = counted.n
 	if rep.Rules == 0 {
