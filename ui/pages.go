@@ -107,7 +107,7 @@ func (s *Server) render(w http.ResponseWriter, r *http.Request, status int, name
 }
 
 func (s *Server) failPage(w http.ResponseWriter, r *http.Request, f *failure) {
-	s.render(w, r, f.status, "failed", view{Title: http.StatusText(f.status), Page: f.text})
+	s.render(w, r, f.status, "failed", view{Title: failWord(f.status), Page: f.text})
 }
 
 // said are the words that follow a form. They come from here, never from the

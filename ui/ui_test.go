@@ -233,6 +233,23 @@ func TestHosts(t *testing.T) {
 	}
 }
 
+// A page says what went wrong in plain words; the API says it in JSON.
+func TestFailuresInPlainWords(t *testing.T) {
+	s := newServer(t, family())
+	for path, want := range map[string]string{
+		"/nowhere":            "That is not here",
+		"/devices/nobody":     "That is not here",
+		"/log?device=nobody":  "That is not here",
+		"/log?before=yester":  "That did not work",
+		"/api/v1/nowhere":     `{"error":"there is no such page"}`,
+		"/devices/%00%00%ff/": "That is not here",
+	} {
+		if w := ask(s.TCP(), "GET", path, "", ""); w.Code < 400 || !strings.Contains(w.Body.String(), want) {
+			t.Errorf("%s: %d %.200s", path, w.Code, w.Body)
+		}
+	}
+}
+
 func TestHeaders(t *testing.T) {
 	s := newServer(t, family())
 	for _, path := range []string{"/", tvPage, "/nope", "/api/v1/status", "/healthz"} {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"html/template"
+	"net/http"
 	"net/url"
 	"slices"
 	"strings"
@@ -210,6 +211,21 @@ func modeWord(mode string) string {
 		return "No internet"
 	}
 	return mode
+}
+
+// failWord is what an HTTP status means to a person.
+func failWord(status int) string {
+	switch {
+	case status == http.StatusNotFound:
+		return "That is not here"
+	case status == http.StatusConflict:
+		return "Which one?"
+	case status == http.StatusServiceUnavailable:
+		return "That took too long"
+	case status < http.StatusInternalServerError:
+		return "That did not work"
+	}
+	return "Something went wrong on this box"
 }
 
 func purposeWord(p string) string {
