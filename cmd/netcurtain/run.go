@@ -73,7 +73,3 @@ type checkCmd struct {
 func (checkCmd) Help() string {
 	return "Examples:\n  netcurtain check\n  netcurtain check --config ./netcurtain"
 }
-
-type versionCmd struct{ jsonFlag }
-
-func (versionCmd) Help() string { return "Example:\n  netcurtain version --json" }

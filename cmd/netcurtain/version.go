@@ -7,6 +7,10 @@ import (
 	"github.com/netcurtain/netcurtain/internal/buildinfo"
 )
 
+type versionCmd struct{ jsonFlag }
+
+func (versionCmd) Help() string { return "Example:\n  netcurtain version --json" }
+
 // Run prints which build this is.
 func (c versionCmd) Run(io std) error {
 	if c.JSON {
