@@ -48,3 +48,22 @@ func (s *Store) Ask(ctx context.Context, query func(context.Context) error) erro
 	_, err := ask(ctx, s, func(ctx context.Context, _ *sql.DB) (struct{}, error) { return struct{}{}, query(ctx) })
 	return err
 }
+
+// Flush writes all that was recorded before the call, so that it can be read.
+func (s *Store) Flush(ctx context.Context) error {
+	return s.asWriter(ctx, func() error {
+		s.drain()
+		return s.flush(ctx)
+	})
+}
+
+// Tidy enforces age and byte budget now, as Run does by itself.
+func (s *Store) Tidy(ctx context.Context) error {
+	return s.asWriter(ctx, func() error { return s.tidy(ctx) })
+}
+
+// Remember writes the daily roll-ups and rare events to memory.db now, as Run does
+// once a day and when it ends.
+func (s *Store) Remember(ctx context.Context) error {
+	return s.asWriter(ctx, func() error { return s.remember(ctx) })
+}

@@ -304,25 +304,6 @@ func (s *Store) drain() {
 	}
 }
 
-// Flush writes all that was recorded before the call, so that it can be read.
-func (s *Store) Flush(ctx context.Context) error {
-	return s.asWriter(ctx, func() error {
-		s.drain()
-		return s.flush(ctx)
-	})
-}
-
-// Tidy enforces age and byte budget now. Run does so by itself.
-func (s *Store) Tidy(ctx context.Context) error {
-	return s.asWriter(ctx, func() error { return s.tidy(ctx) })
-}
-
-// Remember writes the daily roll-ups and rare events to memory.db now. Run does
-// so once a day and when it ends; each time wears the flash.
-func (s *Store) Remember(ctx context.Context) error {
-	return s.asWriter(ctx, func() error { return s.remember(ctx) })
-}
-
 // probe writes next to nothing where no writing was tried for a while since the
 // last one failed, so that a ledger that is well again is known to be so though
 // nothing happens in the house. Next to nothing may fit where a batch does not.
