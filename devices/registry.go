@@ -51,7 +51,6 @@ type Registry struct {
 	macs    map[MAC]*record
 	addrs   map[netip.Addr]*record
 	choices map[ID]Choice
-	since   time.Time
 	newest  time.Time // of all sightings
 }
 
@@ -90,7 +89,6 @@ func NewRegistry(cfg Config) *Registry {
 		ids:   map[ID]*record{},
 		macs:  map[MAC]*record{},
 		addrs: map[netip.Addr]*record{},
-		since: cfg.Since,
 	}
 }
 
@@ -425,9 +423,9 @@ func (r *Registry) out(rec *record, now time.Time) Device {
 // counts by its size.
 func (r *Registry) defaultMode(first, now time.Time) Mode {
 	switch {
-	case r.since.IsZero():
+	case r.cfg.Since.IsZero():
 		return ModeWatch
-	case !first.After(r.since):
+	case !first.After(r.cfg.Since):
 		return ModeProtect
 	case now.Sub(first).Abs() < r.cfg.Probation:
 		return ModeWatch
