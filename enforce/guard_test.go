@@ -149,13 +149,36 @@ func TestBecomingGuardedAmidAReload(t *testing.T) {
 	}
 	l.set(wanted())
 
+	// What nft could not be asked is no answer: memory is short, say, and the kernel kills it.
+	killed := "#!/bin/sh\ntext=$(cat)\ncase $text in *netcurtain_probe*) kill -KILL $$;; esac\necho \"$text\" | exec nft \"$@\"\n"
+	if err := os.WriteFile(busy, []byte(killed), 0o700); err != nil { //nolint:gosec // it is run
+		t.Fatal(err)
+	}
+	l.sh("nft 'table inet asked { chain forward { type filter hook forward priority filter; tcp dport 81 drop; }; }'")
+	d := wanted()
+	d.Guarded = []devices.MAC{toyMAC}
+	l.in(func() error {
+		if err := l.k.Set(t.Context(), d); err == nil {
+			t.Error("what a firewall says is known without asking it")
+		}
+		l.k.feat = nil
+		if err := l.k.Set(t.Context(), d); err == nil || l.k.feat != nil {
+			t.Errorf("what the kernel can is known without asking it: %+v, %v", l.k.feat, err)
+		}
+		return nil
+	})
+	if err := os.WriteFile(busy, []byte("#!/bin/sh\nexec nft \"$@\"\n"), 0o700); err != nil { //nolint:gosec // it is run
+		t.Fatal(err)
+	}
+	l.set(d)
+	l.expect("asked at last", l.toy, "tcp", site4, 443, "tls")
+
 	// Rules that change faster than they can be listed cannot be asked: what is chosen holds all the same.
 	restless := "#!/bin/sh\ncase \"$*\" in *'list ruleset') exec sleep 600;; esac\nexec nft \"$@\"\n"
 	if err := os.WriteFile(busy, []byte(restless), 0o700); err != nil { //nolint:gosec // it is run
 		t.Fatal(err)
 	}
 	web := l.running(l.tv, site4, 443, "site")
-	d := wanted()
 	d.Guarded = []devices.MAC{tvMAC}
 	l.in(func() error {
 		if err := l.k.Set(t.Context(), d); !errors.Is(err, errRestless) {

@@ -192,7 +192,7 @@ func (k *Kernel) askOthers(ctx context.Context, lan, out []string) error {
 		trial := "table inet netcurtain_probe {\n" + text + "\tchain " + handed + " {}\n\tchain " + refused + " {}\n" +
 			"\tchain probe {\n\t\ttype filter hook prerouting priority raw;\n\t\tgoto " + a.First + "\n\t}\n}\n"
 		if err := k.nft.check(ctx, trial); err != nil {
-			if ctx.Err() != nil {
+			if ctx.Err() != nil || !saysNo(err) {
 				return err
 			}
 			k.log.Error("another firewall cannot be asked, so nothing is handed to the proxy", "error", err)

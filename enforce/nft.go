@@ -4,6 +4,7 @@ package enforce
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -116,13 +117,25 @@ func (n nft) probe(ctx context.Context) (features, error) {
 	if err := n.check(ctx, "table inet netcurtain_probe {}\n"); err != nil {
 		return features{}, err
 	}
+	var unasked error
 	has := func(chain string) bool {
-		return n.check(ctx, "table inet netcurtain_probe {\n\tchain probe {\n\t\t"+chain+"\n\t}\n}\n") == nil
+		err := n.check(ctx, "table inet netcurtain_probe {\n\tchain probe {\n\t\t"+chain+"\n\t}\n}\n")
+		if err != nil && !saysNo(err) {
+			unasked = err
+		}
+		return err == nil
 	}
 	f := features{
 		zones:    has("type filter hook prerouting priority raw;\n\t\tct zone set 1"),
 		tproxy:   has("type filter hook prerouting priority mangle;\n\t\tmeta l4proto tcp socket transparent 1 tproxy to :1"),
 		redirect: has("type nat hook prerouting priority dstnat;\n\t\tct original zone 1 tcp dport 1 redirect to :1"),
 	}
-	return f, ctx.Err()
+	return f, cmp.Or(ctx.Err(), unasked)
+}
+
+// saysNo tells what nft refused from what it was never asked: it could not be started, or
+// somebody killed it, as the kernel does where memory is short.
+func saysNo(err error) bool {
+	var exit *exec.ExitError
+	return errors.As(err, &exit) && exit.Exited()
 }
