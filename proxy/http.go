@@ -239,6 +239,9 @@ func (c *conn) roundTrip(r *http.Request, x exchange) (*http.Response, error) {
 		c.proxy.log.Debug("no answer from the original destination", "to", c.dst, "err", err)
 		return goproxy.NewResponse(r, goproxy.ContentTypeText, http.StatusBadGateway, "the server does not answer\n"), nil
 	}
+	if resp.Close {
+		c.rest.ended.Store(true)
+	}
 	if x.couldEncrypt {
 		q := question{x.server, c.device.Log == devices.LogNames}
 		c.proxy.servers.heardClear(q, resp, failed, doubt, c.proxy.cfg.Now())

@@ -22,7 +22,7 @@ type rest struct {
 	now     atomic.Bool // nobody serves it: both sides are only waited for
 	parked  atomic.Bool // the silence was long enough: its Close is none
 	keeping atomic.Bool // nor is the transport's, of its idle connection to the origin
-	ended   atomic.Bool // that connection ended meanwhile
+	ended   atomic.Bool // the origin ended that connection, or said that it would
 	wire    wire        // what the kernel had counted when the last answer was written
 
 	// What net/http has read of the next request stands in its buffer when it is told
@@ -161,6 +161,7 @@ type origin struct {
 	*net.TCPConn
 	conn    *conn
 	left    atomic.Bool // the socket is not the transport's any more
+	over    atomic.Bool // its other side ended it, or it broke
 	reading sync.Mutex
 	spoke   bool  // guarded by reading: while it should have been silent
 	moved   int64 // octets that the kernel has passed on already: they are read without being there
@@ -182,6 +183,9 @@ func (o *origin) Read(b []byte) (int, error) {
 		return int(n), nil
 	}
 	n, err := o.TCPConn.Read(b)
+	if err != nil && !isTimeout(err) {
+		o.over.Store(true)
+	}
 	if o.left.Load() && (n > 0 || !isTimeout(err)) {
 		o.spoke = true
 	}
@@ -194,7 +198,11 @@ func (o *origin) Close() error {
 	case o.left.Load():
 		return nil
 	case !o.conn.rest.keeping.Load():
-		o.conn.rest.ended.Store(true)
+		// On a busy machine the transport lets go of connections that nobody ended, when an
+		// answer comes before it heard of its own write. The device's goes on over a new one.
+		if o.over.Load() {
+			o.conn.rest.ended.Store(true)
+		}
 		return o.TCPConn.Close()
 	case !o.left.CompareAndSwap(false, true):
 		return nil

@@ -83,6 +83,47 @@ func TestRestIsInvisible(t *testing.T) {
 	}
 }
 
+// net/http's transport lets go of connections that nobody ended, on a busy machine: the
+// device does not notice. One of which the origin says that it ends, ends.
+func TestWhoEndsAConnectionAtRest(t *testing.T) {
+	t.Parallel()
+	var mu sync.Mutex
+	from := map[string]bool{}
+	var l *lab
+	origin := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		from[r.RemoteAddr] = true
+		mu.Unlock()
+		switch r.URL.Path {
+		case "/first":
+			l.live.Range(func(key, _ any) bool {
+				c := key.(*conn)
+				c.mu.Lock()
+				defer c.mu.Unlock()
+				c.upstream.CloseIdleConnections() // this one, too, once it is answered
+				return true
+			})
+		case "/last":
+			w.Header().Set("Connection", "close")
+		}
+	})
+	l = newLab(t, nil)
+	c := l.dial(origin)
+	br := bufio.NewReader(c)
+	exchange1(t, c, br, "/first")
+	l.waitForRest(1)
+	exchange1(t, c, br, "/second")
+	mu.Lock()
+	if len(from) != 2 {
+		t.Errorf("the origin was asked over %d connections, want 2", len(from))
+	}
+	mu.Unlock()
+	exchange1(t, c, br, "/last")
+	if _, err := br.ReadByte(); err != io.EOF {
+		t.Errorf("the origin ended its side: the device sees %v, want the end", err)
+	}
+}
+
 // A request that begins while its connection rests arrives whole, however it is cut.
 func TestRequestInPiecesAfterARest(t *testing.T) {
 	t.Parallel()
