@@ -129,10 +129,12 @@ func (s *story) familyGets(ts *testscript.TestScript, args []string, answer stri
 	if !s.fam.began.IsZero() {
 		since, s.fam.began = s.fam.began, time.Time{}
 	}
-	deadline := since.Add(time.Duration(float64(patience) * overload()))
+	busy := 1.0
 	wait := func(what string, good func() (string, bool)) error {
 		for {
 			got, ok := good()
+			busy = max(busy, overload())
+			deadline := since.Add(time.Duration(float64(patience) * busy))
 			if ok {
 				ts.Logf("[%s after %.1f s]", what, time.Since(since).Seconds())
 				return nil
@@ -169,18 +171,18 @@ func (s *story) familyGets(ts *testscript.TestScript, args []string, answer stri
 	return s.fam.cut.leaked()
 }
 
-// overload is how many times more work this machine has than it can do: promises
-// in seconds are made for a machine that has time.
+// overload is how many times more work this machine has than it can do, in the last
+// minute or now: promises in seconds are made for a machine that has time.
 func overload() float64 {
-	var load float64
-	b, err := os.ReadFile("/proc/loadavg")
+	var minute, ignored, now float64
+	b, err := os.ReadFile("/proc/loadavg") // 4.20 3.10 2.00 7/321 4711
 	if err == nil {
-		_, err = fmt.Sscan(string(b), &load)
+		_, err = fmt.Sscanf(string(b), "%f %f %f %f/", &minute, &ignored, &ignored, &now)
 	}
 	if err != nil {
 		return 1
 	}
-	return max(1, load/float64(runtime.NumCPU()))
+	return max(1, minute/float64(runtime.NumCPU()), now/float64(runtime.NumCPU()))
 }
 
 // stubborn is a client that asks for a blocked name each second and never gives

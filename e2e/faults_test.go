@@ -271,14 +271,14 @@ func (s *story) idle(ts *testscript.TestScript, args []string) error {
 	for i := range askers {
 		some.Go(func() error {
 			return d.Host.Do(func() error {
-				dialer := net.Dialer{Timeout: 5 * time.Second}
+				dialer := net.Dialer{Timeout: 20 * time.Second}
 				dialer.SetMultipathTCP(false)
 				for range (n + i) / askers {
 					c, err := dialer.Dial("tcp", to)
 					if err != nil {
 						continue
 					}
-					_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+					_ = c.SetDeadline(time.Now().Add(30 * time.Second))
 					if secure {
 						c = tls.Client(c, &tls.Config{ServerName: string(host), RootCAs: d.Roots, NextProtos: []string{"http/1.1"}})
 					}

@@ -33,7 +33,7 @@ func (s *story) turns(ts *testscript.TestScript, args []string) (err error) {
 	var c net.Conn
 	addr := d.Addr(dnsname.Name(strings.Split(args[1], ":")[0]))
 	if err := d.Host.Do(func() error {
-		c, err = net.DialTimeout("tcp", netip.AddrPortFrom(addr, 80).String(), 5*time.Second)
+		c, err = net.DialTimeout("tcp", netip.AddrPortFrom(addr, 80).String(), 20*time.Second)
 		return err
 	}); err != nil {
 		return err
@@ -73,7 +73,7 @@ func (s *story) turns(ts *testscript.TestScript, args []string) (err error) {
 // toldAs waits until the ledger's flows come to these bytes out and in, by name.
 func (s *story) toldAs(ts *testscript.TestScript, want map[string][2]int64) error {
 	var got map[string][2]int64
-	for began := time.Now(); time.Since(began) < time.Minute; time.Sleep(time.Second) {
+	for began := time.Now(); time.Since(began) < 2*time.Minute; time.Sleep(time.Second) {
 		text, err := s.ask(ts, "/api/v1/flows?limit=100")
 		if err != nil {
 			return err

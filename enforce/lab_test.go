@@ -274,7 +274,7 @@ func (l *lab) zoned(host *netlab.Host, dev string, a netip.Addr) netip.Addr {
 // How long a question waits: patient is for answers that must come, on a machine
 // busy with other things; hasty for clients that ask again, and for silence.
 const (
-	patient = 4 * time.Second
+	patient = 20 * time.Second
 	hasty   = 800 * time.Millisecond
 )
 

@@ -112,8 +112,8 @@ func TestFirstPacketsAreCopied(t *testing.T) {
 	}
 	tv4, phone4 := string(l.tv.Addr4.AsSlice()), string(l.phone.Addr4.AsSlice())
 	tv6, phone6 := string(l.tv.Addr6.AsSlice()), string(l.phone.Addr6.AsSlice())
-	deadline := time.Now().Add(3 * time.Second) // the kernel gathers up to 32 packets, for up to a second
-	for time.Now().Before(deadline) && g.with("D", "site") < 4 {
+	deadline := time.Now().Add(patient) // the kernel gathers up to 32 packets, for up to a second
+	for time.Now().Before(deadline) && (g.with("D", "site") < 4 || g.with("U", "hello\n") < 4) {
 		time.Sleep(50 * time.Millisecond)
 	}
 	for _, c := range []struct {
@@ -156,7 +156,7 @@ func TestPortMapsAreCopied(t *testing.T) {
 		l.expect("the router's own page", l.tv, "tcp", a, 80, "router")
 		l.expect("UPnP of a device that is not seen", l.phone, "tcp", a, 5000, "router")
 	}
-	deadline := time.Now().Add(10 * time.Second) // the kernel gathers up to 32 packets, for up to a second
+	deadline := time.Now().Add(patient) // the kernel gathers up to 32 packets, for up to a second
 	for time.Now().Before(deadline) && g.with("U", "") < 4 {
 		time.Sleep(50 * time.Millisecond)
 	}

@@ -108,7 +108,7 @@ func TestFirstPacketsBeforeOffload(t *testing.T) {
 	for range 20 {
 		l.answers("a long one", long, "site")
 	}
-	deadline := time.Now().Add(3 * time.Second)
+	deadline := time.Now().Add(patient)
 	for time.Now().Before(deadline) && g.with("U", "hello\n") < 9 {
 		time.Sleep(50 * time.Millisecond)
 	}

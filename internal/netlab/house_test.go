@@ -19,7 +19,7 @@ func TestHouseRoutes(t *testing.T) {
 	})
 	tv := h.Devices["tv"]
 	for _, dst := range []netip.Addr{netlab.RouterLAN4.Addr(), google, netlab.RouterLAN6.Addr()} {
-		if out, err := tv.Command(t.Context(), "ping", "-c1", "-W2", dst.String()).CombinedOutput(); err != nil {
+		if out, err := tv.Command(t.Context(), "ping", "-c1", "-W20", dst.String()).CombinedOutput(); err != nil {
 			t.Errorf("tv cannot reach %s: %v\n%s", dst, err, out)
 		}
 	}

@@ -42,7 +42,8 @@ var count atomic.Int32
 func House(tb testing.TB, p netlab.Plan) *netlab.House {
 	tb.Helper()
 	NeedRoot(tb)
-	p.Prefix = fmt.Sprintf("%x%x-", os.Getpid()%0x10000, count.Add(1))
+	// Of one length, or house 0x23 of process 0x1 were house 0x3 of process 0x12.
+	p.Prefix = fmt.Sprintf("%04x%x-", os.Getpid()%0x10000, count.Add(1))
 	h, err := netlab.Build(tb.Context(), p)
 	if err != nil {
 		tb.Fatal(err)

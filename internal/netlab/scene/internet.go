@@ -263,7 +263,7 @@ func (in *Internet) listenQUIC(ctx context.Context, g *errgroup.Group, conf *tls
 	}
 	conf = conf.Clone()
 	conf.NextProtos = []string{"h3"}
-	l, err := quic.Listen(pc, conf, &quic.Config{MaxIdleTimeout: 5 * time.Second})
+	l, err := quic.Listen(pc, conf, &quic.Config{MaxIdleTimeout: 20 * time.Second})
 	if err != nil {
 		return err
 	}

@@ -15,6 +15,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -76,7 +77,7 @@ func (d *Device) Run(ctx context.Context, report func(Outcome)) error {
 
 // Do does one act once.
 func (d *Device) Do(ctx context.Context, a Act) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, 8*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
 	var addr netip.Addr
 	var rcode int
@@ -148,26 +149,32 @@ func (d *Device) Lookup(ctx context.Context, name dnsname.Name, via netip.Addr) 
 	return netip.Addr{}, r.Rcode, nil
 }
 
-// Exchange asks one question over an open connection and waits 3 s for its answer.
-func Exchange(c net.Conn, name dnsname.Name, qtype uint16) (*dns.Msg, error) {
+// Exchange asks one question over an open connection and waits 3 s for its answer,
+// and once more, as devices do.
+func Exchange(c net.Conn, name dnsname.Name, qtype uint16) (r *dns.Msg, err error) {
 	m := new(dns.Msg).SetQuestion(string(name)+".", qtype)
-	_ = c.SetDeadline(time.Now().Add(3 * time.Second))
 	co := &dns.Conn{Conn: c}
-	if err := co.WriteMsg(m); err != nil {
-		return nil, err
-	}
-	for {
-		r, err := co.ReadMsg()
-		if err != nil || r.Id == m.Id {
-			return r, err
+	for range 2 {
+		_ = c.SetDeadline(time.Now().Add(3 * time.Second))
+		if err := co.WriteMsg(m); err != nil {
+			return nil, err
+		}
+		for err = nil; err == nil; {
+			if r, err = co.ReadMsg(); err == nil && r.Id == m.Id {
+				return r, nil
+			}
+		}
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
+			break
 		}
 	}
+	return nil, err
 }
 
 // dial opens one connection to a literal address from inside the device.
 func (d *Device) dial(ctx context.Context, network string, to netip.AddrPort) (c net.Conn, err error) {
 	err = d.Host.Do(func() error {
-		dialer := net.Dialer{Timeout: 4 * time.Second, FallbackDelay: -1}
+		dialer := net.Dialer{Timeout: 10 * time.Second, FallbackDelay: -1}
 		dialer.SetMultipathTCP(false)
 		c, err = dialer.DialContext(ctx, network, to.String())
 		return err
@@ -267,7 +274,7 @@ func (d *Device) quic(ctx context.Context, a Act, addr netip.Addr) (_ string, er
 	tr := &quic.Transport{Conn: pc}
 	defer tr.Close()
 	c, err := tr.Dial(ctx, net.UDPAddrFromAddrPort(netip.AddrPortFrom(addr, 443)),
-		&tls.Config{ServerName: string(a.Host), RootCAs: d.Roots, NextProtos: []string{"h3"}}, &quic.Config{HandshakeIdleTimeout: 3 * time.Second})
+		&tls.Config{ServerName: string(a.Host), RootCAs: d.Roots, NextProtos: []string{"h3"}}, &quic.Config{HandshakeIdleTimeout: 5 * time.Second})
 	if err != nil {
 		return "", err
 	}
