@@ -32,6 +32,7 @@ type holding struct {
 	open     atomic.Int64                       // connections that the origin holds
 	got      chan string                        // the first line of what the origin was sent
 	judging  atomic.Pointer[func(policy.Query)] // called when a name was judged
+	looking  atomic.Pointer[func()]             // called when it was looked up how the device is treated
 }
 
 func newHolding(t *testing.T) *holding {
@@ -44,7 +45,11 @@ func newHolding(t *testing.T) *holding {
 	ca, leaf := authority(t, "m.example")
 	encrypted := listen(t, func(c net.Conn) { h.hold(tls.Server(c, &tls.Config{Certificates: []tls.Certificate{leaf}})) })
 	device := func() devices.Device {
-		return devices.Device{ID: "toy", MACs: []devices.MAC{{2, 2}}, Mode: h.mode.Load().(devices.Mode), Log: devices.LogNames, CarryEncrypted: h.carry.Load()}
+		d := devices.Device{ID: "toy", MACs: []devices.MAC{{2, 2}}, Mode: h.mode.Load().(devices.Mode), Log: devices.LogNames, CarryEncrypted: h.carry.Load()}
+		if f := h.looking.Load(); f != nil {
+			(*f)()
+		}
+		return d
 	}
 	h.lab = newLab(t, func(c *Config) {
 		c.ExplicitPort, c.Roots, c.SilentAfter, c.PeekTimeout = h.explicit, ca, 50*time.Millisecond, time.Minute
@@ -348,6 +353,38 @@ func TestChoicesMadeWhileJudging(t *testing.T) {
 			case line := <-h.got:
 				t.Errorf("the origin got %q", line)
 			default:
+			}
+		})
+	}
+}
+
+// Nor does it matter at which of the looks at a device it is cut.
+func TestCutWhileLookedAt(t *testing.T) {
+	for look := range int64(4) {
+		t.Run(fmt.Sprint(look), func(t *testing.T) {
+			h := newHolding(t)
+			var looks atomic.Int64
+			h.looking.Store(new(func() {
+				if looks.Add(1) == look+1 {
+					h.mode.Store(devices.ModeLocal)
+					h.Reconsider()
+				}
+			}))
+			c := h.ask("GET /stream HTTP/1.1\r\nHost: m.example\r\n\r\n")
+			for deadline := time.Now().Add(patient); looks.Load() < 2; time.Sleep(time.Millisecond) {
+				if time.Now().After(deadline) {
+					t.Fatal("nobody looks at the device")
+				}
+			}
+			if looks.Load() <= look {
+				h.mode.Store(devices.ModeLocal) // it was not looked at so often
+				h.Reconsider()
+			}
+			c.SetReadDeadline(time.Now().Add(patient))
+			if resp, err := http.ReadResponse(bufio.NewReader(c), nil); err == nil && resp.StatusCode == 200 {
+				if _, err := io.Copy(io.Discard, resp.Body); isTimeout(err) {
+					t.Error("it is carried")
+				}
 			}
 		})
 	}

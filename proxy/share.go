@@ -61,8 +61,9 @@ func (c *conn) newShare(name dnsname.Name, source flow.NameSource, q policy.Quer
 			names = append(names, outer)
 		}
 	}
+	changes := p.changes.Load() // before anything is asked: what changes from here on is asked again
 	c.followHousehold()
-	s := &share{name: name, dst: c.dst, source: source, seen: seen, start: p.cfg.Now(), out0: c.out.Load(), in0: c.in.Load(), changes: p.changes.Load()}
+	s := &share{name: name, dst: c.dst, source: source, seen: seen, start: p.cfg.Now(), out0: c.out.Load(), in0: c.in.Load(), changes: changes}
 	if p.cfg.Describe != nil && name != "" {
 		s.dest = p.cfg.Describe(name)
 	}
@@ -107,9 +108,9 @@ func (c *conn) setShare(s *share) {
 	c.mu.Unlock()
 	if further {
 		c.tellFrom(s, c.turned())
-		return
+	} else {
+		c.tell(s)
 	}
-	c.tell(s)
 	c.recheck(s)
 }
 
