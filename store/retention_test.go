@@ -218,7 +218,8 @@ func TestClockSteps(t *testing.T) {
 func TestReadersWhileWriting(t *testing.T) {
 	t.Parallel()
 	h := open(t, t.TempDir(), func(c *store.Config) { c.FlushEvery = 2 * time.Millisecond; c.Now = time.Now })
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	began := time.Now()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	var readers sync.WaitGroup
 	var reads, rows atomic.Int64
@@ -247,9 +248,12 @@ func TestReadersWhileWriting(t *testing.T) {
 	}
 	g := storetest.New(3, 20, 2000)
 	written := 0
-	for i := 0; ctx.Err() == nil; i++ {
-		h.rec.Record(g.Entry(time.Now()))
-		written++
+	enough := func() bool { return time.Since(began) > 2*time.Second && reads.Load() >= 10 && rows.Load() > 0 }
+	for i := 0; ctx.Err() == nil && !enough(); i++ {
+		if written < 90_000 { // as many as may wait
+			h.rec.Record(g.Entry(time.Now()))
+			written++
+		}
 		if i%200 == 0 {
 			time.Sleep(2 * time.Millisecond)
 		}
@@ -259,6 +263,7 @@ func TestReadersWhileWriting(t *testing.T) {
 			}
 		}
 	}
+	cancel()
 	readers.Wait()
 	if reads.Load() < 10 || rows.Load() == 0 {
 		t.Errorf("%d rounds of reading saw %d flows while %d entries were written", reads.Load(), rows.Load(), written)

@@ -43,7 +43,8 @@ func browser(t *testing.T) context.Context {
 		}
 		t.Skip("SKIPPED: no Chromium: the pages were not seen by a real browser")
 	}
-	opts := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(path), chromedp.Flag("disable-quic", true), chromedp.Flag("disable-gpu", true))
+	opts := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(path), chromedp.Flag("disable-quic", true), chromedp.Flag("disable-gpu", true),
+		chromedp.WSURLReadTimeout(2*time.Minute)) // on a busy machine a browser takes long to start
 	if os.Geteuid() == 0 {
 		opts = append(opts, chromedp.NoSandbox)
 	}

@@ -149,7 +149,7 @@ func (in *Internet) listen(ctx context.Context, g *errgroup.Group) error {
 			s.tls = s.tls.Clone() // the server writes to it
 			l = tls.NewListener(l, s.tls)
 		}
-		srv := &http.Server{Handler: http.HandlerFunc(serveWeb), ReadHeaderTimeout: 5 * time.Second, TLSConfig: s.tls, ErrorLog: log.New(io.Discard, "", 0)}
+		srv := &http.Server{Handler: http.HandlerFunc(serveWeb), ReadHeaderTimeout: time.Minute, TLSConfig: s.tls, ErrorLog: log.New(io.Discard, "", 0)}
 		serve(ctx, g, srv.Close, func() error { return srv.Serve(l) })
 	}
 	if err := in.listenQUIC(ctx, g, conf); err != nil {
@@ -297,7 +297,7 @@ func acceptAll(l net.Listener, handle func(net.Conn)) error {
 		}
 		go func() {
 			defer c.Close()
-			_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+			_ = c.SetDeadline(time.Now().Add(time.Minute))
 			handle(c)
 		}()
 	}
