@@ -7,6 +7,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/netcurtain/netcurtain/devices"
 	"github.com/netcurtain/netcurtain/flow"
 	"github.com/netcurtain/netcurtain/flow/dissect"
 )
@@ -31,6 +32,23 @@ func TestTheWayOutIsPartOfAFlow(t *testing.T) {
 	}
 	if fmt.Sprint(got) != "[false readable 0/4 true readable 0/5]" {
 		t.Errorf("recorded %q", got)
+	}
+}
+
+// The kernel may tell of a connection before anybody knows whose its address is: the
+// proxy, which asked, says it.
+func TestTheProxySaysWhoseAFlowIs(t *testing.T) {
+	stranger := ends("192.168.1.99:40000", "203.0.113.1:443", flow.TCP)
+	b := live(t, nil, func(o *Observer) {
+		o.Tracked(t.Context(), flow.Event{Kind: flow.New, ID: 1, Tuple: stranger})
+		synctest.Wait()
+		o.Proxied(Carried{Tuple: stranger, MAC: macTV, Seen: dissect.Result{App: "tls", ServerName: "a.example", NameFrom: "sni"}})
+		synctest.Wait()
+		o.Tracked(t.Context(), flow.Event{Kind: flow.Destroy, ID: 1, Tuple: stranger, Counters: count(9), At: time.Now()})
+	})
+	flows := b.flows()
+	if len(flows) != 1 || flows[0].Device != "tv" || flows[0].Log != devices.LogNames || flows[0].Flow.Counters != count(9) {
+		t.Errorf("recorded %+v", flows)
 	}
 }
 

@@ -327,12 +327,18 @@ func (c *core) settle(s *running) {
 // carry takes in what the proxy saw of a connection that it carries.
 func (c *core) carry(p *Carried) {
 	s, dir, known := c.flows.Get(p.Tuple)
+	first := flow.Packet{Tuple: p.Tuple, MAC: p.MAC}
 	if !known {
-		if s = c.add(p.Tuple, nil, &flow.Packet{Tuple: p.Tuple, MAC: p.MAC}); s == nil {
+		if s = c.add(p.Tuple, nil, &first); s == nil {
 			return
 		}
 	} else if dir == flow.Reply {
 		c.turn(s)
+	}
+	if devices.MAC(s.MAC).IsZero() && !p.MAC.IsZero() { // its packets are not seen: nobody else says whose it is
+		if dev, mac, _, ok := c.owner(s.Tuple, &first); ok && dev.Mode != devices.ModeOff {
+			s.MAC, s.whose = mac, c.share(dev)
+		}
 	}
 	elsewhere := s.takenTo != nil && *s.takenTo != p.To
 	if s.proxied && (elsewhere || p.Seen.ServerName != s.seen.ServerName || p.Verdict != s.decided() || p.Encrypted != s.overTLS) {
