@@ -241,7 +241,10 @@ func TestDNSOverTLSUpstream(t *testing.T) {
 
 func TestSlowUpstreamDoesNotHoldOthers(t *testing.T) {
 	slow := startUpstream(t, testZone)
-	slow.hold = make(chan struct{})
+	hold := make(chan struct{})
+	slow.mu.Lock()
+	slow.hold = hold
+	slow.mu.Unlock()
 	h := newHouse(t, plainUpstream(slow))
 	other := make(chan struct{})
 	go func() { defer close(other); h.ask(t, "udp", "good.example.", dns.TypeA) }()
@@ -258,7 +261,7 @@ func TestSlowUpstreamDoesNotHoldOthers(t *testing.T) {
 		t.Error("a blocked name waited for another's upstream")
 	default:
 	}
-	close(slow.hold)
+	close(hold)
 	<-other
 }
 

@@ -97,10 +97,10 @@ func (j *journalled) count() int {
 type upstream struct {
 	addr netip.AddrPort
 	seen atomic.Int64
-	mu   sync.Mutex
-	last *dns.Msg
 	zone map[string][]string // "name TYPE" → records
-	hold chan struct{}       // nil, or answers wait until it is closed
+	mu   sync.Mutex          // guards what follows
+	last *dns.Msg
+	hold chan struct{} // nil, or answers wait until it is closed
 }
 
 func startUpstream(t testing.TB, zone map[string][]string) *upstream {
@@ -122,9 +122,10 @@ func (u *upstream) ServeDNS(w dns.ResponseWriter, r *dns.Msg) {
 	u.seen.Add(1)
 	u.mu.Lock()
 	u.last = r.Copy()
+	hold := u.hold
 	u.mu.Unlock()
-	if u.hold != nil {
-		<-u.hold
+	if hold != nil {
+		<-hold
 	}
 	m := new(dns.Msg).SetReply(r)
 	m.RecursionAvailable = true
