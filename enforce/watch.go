@@ -52,6 +52,7 @@ func (k *Kernel) Watch(ctx context.Context, changed func()) error {
 			// Most likely more than fits: a change, whatever it was. And the kernel drops
 			// all further ones, silently, until the last that waits here was read.
 			missedUntil = time.Now().Add(time.Second)
+			time.Sleep(time.Millisecond) // an error that stays shall not take the processor
 		}
 		foreign := time.Now().Before(missedUntil)
 		for _, m := range msgs {
